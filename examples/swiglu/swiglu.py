@@ -1,0 +1,47 @@
+"""A gated unit whose input is scaled on the way in and whose residual is added on the way out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+import tdsl
+from tdsl import testing
+
+device = testing.device()  # without a GPU it switches Triton's interpreter on, so before Triton is imported
+
+
+@tdsl.template("swiglu.tdsl")
+def swiglu(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    return F.silu(x @ gate) * (x @ up)
+
+
+def program(
+    x: torch.Tensor, scale: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, residual: torch.Tensor
+) -> torch.Tensor:
+    return swiglu(x * scale, gate, up) + residual
+
+
+def inputs() -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    gpu = device.type == "cuda"
+    m, n, k = (1000, 3000, 2000) if gpu else (70, 50, 90)
+    dtype = torch.bfloat16 if gpu else torch.float32
+    return (
+        torch.randn(m, k, device=device, dtype=dtype),
+        torch.randn(k, device=device, dtype=dtype),
+        torch.randn(k, n, device=device, dtype=dtype) / k**0.5,
+        torch.randn(k, n, device=device, dtype=dtype) / k**0.5,
+        torch.randn(m, n, device=device, dtype=dtype),
+    )
+
+
+def main() -> testing.Report:
+    """Compile `program` for this machine's GPU, or for Triton's interpreter, and compare with PyTorch."""
+    report = testing.assert_fused(program, inputs())
+    print(report)
+    return report
+
+
+if __name__ == "__main__":
+    main()

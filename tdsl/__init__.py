@@ -1,0 +1,25 @@
+"""tdsl: a small language whose templates become fused Triton kernels under `torch.compile`.
+
+`tdsl.template` makes a PyTorch operator of a template. It imports torch, and does so on first use: the
+command line and editors start without.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdsl.diagnostics import TdslError
+
+if TYPE_CHECKING:
+    from tdsl.api import Template, template
+
+__all__ = ["TdslError", "Template", "__version__", "template"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Template", "template"):
+        from tdsl import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'tdsl' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""`python -m tdsl` is `tdsl`."""
+
+from tdsl.cli import main
+
+main()

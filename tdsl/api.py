@@ -1,0 +1,551 @@
+"""From Python: the decorator that makes a template a PyTorch operator.
+
+    @tdsl.template("matmul.tdsl")
+    def matmul(A, B):                 ->   torch.ops.tdsl.matmul.d3f9..., with .op .template .reference
+        return A @ B
+
+The operator's parameters are the template's, its meta function is the template's signature, its autograd
+formula is the reference's. Eagerly it runs the kernel unfused on a GPU (and on a CPU whose Triton is
+interpreted), else the reference. Under `torch.compile` a call is lowered by `lower.inductor`.
+"""
+
+from __future__ import annotations
+
+import dis
+import hashlib
+import inspect
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache, update_wrapper
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import assert_never
+
+from tdsl import ir, pipeline
+from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.launch import launch
+from tdsl.lower.inductor.registration import (
+    call_below_autograd,
+    f32_precision,
+    interpreted,
+    register_operator,
+)
+from tdsl.signature import Resolution, TensorInfo, resolve
+from tdsl.source import Source
+
+Reference = Callable[..., Any]
+
+
+def template(
+    path: str | os.PathLike[str] | None = None, *, source: str | None = None, name: str | None = None
+) -> Callable[[Reference], Template]:
+    """Makes an operator of the template in the file `path`, or in the text `source`.
+
+    A relative path is beside the module of the decorated function. `name` is the template's name in the
+    file, the function's own unless given. The function's parameters are the template's, by name and in
+    order; its body is the reference: what the template means, in PyTorch, or `...` for none.
+
+    Raises TdslError if the template is wrong or disagrees with the function.
+    """
+    if callable(path):
+        raise TypeError("template() needs a path, or source=: write @tdsl.template('file.tdsl')")
+    if (path is None) == (source is None):
+        raise TypeError("template() takes a path or source=, one of the two")
+
+    def decorate(function: Reference) -> Template:
+        text = _read(path, function) if path is not None else Source("<string>", str(source))
+        kernel = pipeline.load(text, name or function.__name__)
+        return Template(kernel, function)
+
+    return decorate
+
+
+class Template:
+    """A template as an operator. Call it with the template's arguments.
+
+    `op` is the operator (`torch.ops.tdsl.NAME`, an overload for each text of the template), `template` the
+    checked kernel, `reference` the decorated function, or None if its body is `...`.
+    """
+
+    op: torch._ops.OpOverload
+    template: ir.Kernel
+    reference: Reference | None
+
+    def __init__(self, kernel: ir.Kernel, function: Reference) -> None:
+        _compare(kernel, function)
+        self.template = kernel
+        self.reference = None if _is_empty(function) else function
+        update_wrapper(self, function)
+        self._parameters = tuple(param.name for param in kernel.params)
+        self._defaults = _defaults(kernel, function)
+        self._types = tuple(
+            param.name for param in kernel.params if isinstance(param, ir.Const) and param.type == "dtype"
+        )
+        self.op = _operator(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the template.
+
+        Raises TdslError, naming the parameter, for an argument that is missing, of a wrong rank, dtype,
+        size or device, or against a guard.
+        """
+        if kwargs or len(args) != len(self._parameters) or self._types:
+            args = self._arrange(args, kwargs)
+        if torch.compiler.is_compiling():
+            return self.op(*args)
+        try:
+            return self.op(*args)
+        except (RuntimeError, TypeError, ValueError):
+            # PyTorch's own words for an argument of a wrong kind name a schema, not the template.
+            self._check(args)
+            raise
+
+    def _arrange(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The arguments in the template's order."""
+        if len(args) > len(self._parameters):
+            self._refuse(f"{self.template.name} takes {len(self._parameters)} arguments; got {len(args)}")
+        given = dict(zip(self._parameters, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in self._parameters:
+                self._refuse(f"{self.template.name} has no parameter '{name}'")
+            if name in given:
+                self._refuse(f"'{name}' is given twice")
+            given[name] = value
+        for name in self._parameters:
+            if name not in given:
+                if name not in self._defaults:
+                    self._refuse(f"'{name}' is missing")
+                given[name] = self._defaults[name]
+        for name in self._types:
+            if isinstance(given[name], torch.dtype):
+                given[name] = dtypes.NAMES.get(given[name], str(given[name]))
+        return tuple([given[name] for name in self._parameters])
+
+    def _refuse(self, message: str) -> None:
+        kernel = self.template
+        raise TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=kernel.span)])
+
+    def _check(self, args: tuple[Any, ...]) -> None:
+        """Raises TdslError if the arguments do not fit the template."""
+        _resolve(self.template, dict(zip(self._parameters, args, strict=True)))
+
+    def __repr__(self) -> str:
+        return f"<template {self.template.name}: {self.op}>"
+
+
+def reference_of(op: object) -> Reference | None:
+    """What an operator of tdsl's means, in PyTorch: takes the operator's arguments and checks nothing.
+
+    None for any other operator, and for a template without a reference.
+    """
+    operator = _by_op.get(op)
+    if operator is None or (reference := operator.reference) is None:
+        return None
+    return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
+
+
+# What a template and a function must agree on
+
+
+def _compare(kernel: ir.Kernel, function: Reference) -> None:
+    code = function.__code__
+    where = f"{code.co_filename}:{code.co_firstlineno}"
+    parameters = list(inspect.signature(function).parameters.values())
+
+    def refuse(message: str, node: ir.Node) -> None:
+        help = f"the decorated function is '{function.__name__}' at {where}"
+        raise TdslError([Diagnostic(code=Code.BAD_PARAM, message=message, span=node.span, help=help)])
+
+    for index, parameter in enumerate(parameters):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            refuse(f"the function's '*{parameter.name}' is no parameter of a template", kernel)
+        if index >= len(kernel.params):
+            refuse(f"the function has a parameter '{parameter.name}' that the template lacks", kernel)
+        param = kernel.params[index]
+        if parameter.name != param.name:
+            refuse(
+                f"parameter {index + 1} is '{param.name}' here and '{parameter.name}' in the function", param
+            )
+        if isinstance(param, ir.Const):
+            default = None if parameter.default is parameter.empty else parameter.default
+            default = dtypes.NAMES.get(default, default) if isinstance(default, torch.dtype) else default
+            if default != param.default or type(default) is not type(param.default):
+                refuse(
+                    f"'{param.name}' is {_shown(param.default)} by default here and {_shown(default)} in the function",
+                    param,
+                )
+    if len(parameters) < len(kernel.params):
+        param = kernel.params[len(parameters)]
+        refuse(f"'{param.name}' is no parameter of the function", param)
+    if not any(isinstance(param, ir.Tensor) and not param.optional for param in kernel.params):
+        refuse(f"{kernel.name} has no tensor parameter that says on which device to run", kernel)
+
+
+def _shown(default: object) -> str:
+    return "nothing" if default is None else repr(default)
+
+
+def _defaults(kernel: ir.Kernel, function: Reference) -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
+    for param, parameter in zip(kernel.params, inspect.signature(function).parameters.values(), strict=True):
+        if isinstance(param, ir.Const):
+            if param.default is not None:
+                defaults[param.name] = param.default
+        elif parameter.default is not parameter.empty:
+            defaults[param.name] = parameter.default
+        elif isinstance(param, ir.Tensor) and param.optional:
+            defaults[param.name] = None
+    return defaults
+
+
+def _is_empty(function: Reference) -> bool:
+    """Whether the body is `...` (or nothing but a docstring)."""
+    skipped = {"RESUME", "NOP", "COPY_FREE_VARS", "CACHE"}
+    steps = [step for step in dis.get_instructions(function) if step.opname not in skipped]
+    return all(
+        step.opname in ("LOAD_CONST", "RETURN_CONST", "RETURN_VALUE")
+        and (step.opname == "RETURN_VALUE" or step.argval is None)
+        for step in steps
+    )
+
+
+def _read(path: str | os.PathLike[str], function: Reference) -> Source:
+    from tdsl.grammar import read
+
+    file = function.__globals__.get("__file__")
+    return read(Path(file).parent / path if file else Path(path))
+
+
+# The operator
+
+_lock = threading.RLock()
+_operators: dict[str, list[_Operator]] = {}  # name and digest -> one for each reference
+_by_op: dict[object, _Operator] = {}
+
+
+class _Operator:
+    """What the functions registered for one operator look up."""
+
+    def __init__(self, template: Template, overload: str) -> None:
+        self.kernel = template.template
+        self.reference = template.reference
+        self.function: Reference = template.__wrapped__  # type: ignore[attr-defined]
+        self.overload = overload
+        self.names = tuple(param.name for param in self.kernel.params)
+        self.defaults = _trailing(self.names, template._defaults)
+        self.mutates = any(isinstance(p, ir.Tensor) and p.inout for p in self.kernel.params)
+
+    def is_of(self, function: Reference) -> bool:
+        """Whether `function` is this operator's reference, or that function defined once more."""
+        mine = self.function
+        return mine is function or (
+            mine.__code__ == function.__code__
+            and mine.__module__ == function.__module__
+            and not mine.__closure__
+            and not function.__closure__
+        )
+
+    def arguments(self, args: tuple[Any, ...]) -> dict[str, Any]:
+        """By name. The dispatcher leaves out those that are as their defaults."""
+        missing = len(self.names) - len(args)
+        return dict(zip(self.names, (*args, *self.defaults[len(self.defaults) - missing :]), strict=True))
+
+    def shaped(self, outputs: tuple[torch.Tensor, ...]) -> Any:
+        """As the schema returns them: nothing, one tensor, or a tuple."""
+        if not outputs:
+            return None
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def schema(self) -> str:
+        first = len(self.names) - len(self.defaults)
+        letters = iter("abcdefghijklmnopqrstuvwxyz")
+        parts = []
+        for index, param in enumerate(self.kernel.params):
+            match param:
+                case ir.Tensor():
+                    mark = f"({next(letters)}!)" if param.inout else ""
+                    kind = f"Tensor{mark}{'?' if param.optional else ''}"
+                case ir.Scalar():
+                    kind = {"float": "float", "int": "SymInt"}[param.type]
+                case ir.Const():
+                    kind = {"bool": "bool", "int": "int", "float": "float", "dtype": "str", "str": "str"}[
+                        param.type
+                    ]
+                case _:
+                    assert_never(param)
+            default = f"={_literal(self.defaults[index - first])}" if index >= first else ""
+            parts.append(f"{kind} {param.name}{default}")
+        returned = ", ".join("Tensor" for _ in self.kernel.outputs)
+        return f"({', '.join(parts)}) -> " + (returned if returned == "Tensor" else f"({returned})")
+
+
+def _trailing(names: tuple[str, ...], defaults: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The defaults of the last parameters; a schema can have no others."""
+    found: list[Any] = []
+    for name in reversed(names):
+        if name not in defaults or (isinstance(defaults[name], float) and not math.isfinite(defaults[name])):
+            break
+        found.insert(0, defaults[name])
+    return tuple(found)
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value) if isinstance(value, str) else str(value)
+
+
+def _operator(template: Template) -> torch._ops.OpOverload:
+    kernel = template.template
+    function = template.__wrapped__  # type: ignore[attr-defined]
+    digest = _digest(kernel)
+    with _lock:
+        known = _operators.setdefault(f"{kernel.name}.{digest}", [])
+        for operator in known:
+            if operator.is_of(function):
+                operator.reference = template.reference
+                return getattr(getattr(torch.ops.tdsl, kernel.name), operator.overload)
+        overload = f"d{digest}" + (f"_{len(known) + 1}" if known else "")
+        operator = _Operator(template, overload)
+        known.append(operator)
+        return _define(operator)
+
+
+def _define(operator: _Operator) -> torch._ops.OpOverload:
+    kernel, library = operator.kernel, _library()
+    qualified = f"{kernel.name}.{operator.overload}"
+    library.define(
+        f"{qualified}{operator.schema()}", tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
+    )
+
+    def run(*args: Any) -> Any:
+        return operator.shaped(_run(operator, operator.arguments(args)))
+
+    def meta(*args: Any) -> Any:
+        arguments = operator.arguments(args)
+        return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
+
+    library.impl(qualified, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
+    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, kernel.name), operator.overload)
+    if operator.mutates:
+        library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
+    else:
+        torch.library.register_autograd(
+            f"tdsl::{qualified}",
+            lambda ctx, *grads: _backward(operator, ctx, grads),
+            setup_context=lambda ctx, inputs, output: _save(operator, ctx, inputs),
+            lib=library,
+        )
+    register_operator(op, kernel, lambda args: _compiled(operator, args))
+    _by_op[op] = operator
+    return op
+
+
+def reference_of(op: object) -> Reference | None:
+    """What a template's operator means, in PyTorch, taking a call's arguments as the dispatcher hands them
+    on; None for any other operator, and for a template without a reference."""
+    if not isinstance(op, torch._ops.OpOverload) or op.namespace != "tdsl":
+        return None
+    packet, digest = op._opname, op._overloadname.removeprefix("d").partition("_")[0]
+    for operator in _operators.get(f"{packet}.{digest}", ()):
+        if operator.overload == op._overloadname and (reference := operator.reference) is not None:
+            return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
+    return None
+
+
+@cache
+def _library() -> torch.library.Library:
+    return torch.library.Library("tdsl", "FRAGMENT")  # noqa: TOR901 - it lives as long as the process
+
+
+def _digest(kernel: ir.Kernel) -> str:
+    """Of all that decides what a compiled call does: a compiled graph is cached under the operator's name."""
+    parts = (kernel.source.text, kernel.name, _own_digest(), "interpreted" if interpreted() else "")
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@cache
+def _own_digest() -> str:
+    """Of tdsl itself: its version, and for whoever works on it, its text."""
+    whole = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*")):
+        if file.suffix in (".py", ".lark"):
+            whole.update(file.read_bytes())
+    return whole.hexdigest()
+
+
+# Running
+
+
+def _run(operator: _Operator, arguments: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    kernel = operator.kernel
+    resolution = _resolve(kernel, arguments)
+    device = _device(kernel, arguments).type
+    if device == "cpu" and not interpreted():
+        return _refer(operator, arguments, resolution)
+    return launch(kernel, arguments, resolution, f32_precision(device))
+
+
+def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
+    """What a call becomes in a graph before it is lowered: the reference, where that is what runs."""
+    arguments = operator.arguments(args)
+    kernel = operator.kernel
+    if interpreted() or _device(kernel, arguments).type != "cpu":
+        return NotImplemented
+    return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments)))
+
+
+def _refer(
+    operator: _Operator, arguments: dict[str, Any], resolution: Resolution
+) -> tuple[torch.Tensor, ...]:
+    """The reference's outputs, as the operator promises them: of the declared sizes and dtypes, contiguous,
+    and sharing memory with nothing."""
+    kernel = operator.kernel
+    if operator.reference is None:
+        message = f"'{kernel.name}' has no reference, and a CPU runs kernels only with TRITON_INTERPRET=1"
+        raise TdslError([_wrong(message, kernel)])
+    returned = operator.reference(*_for_reference(kernel, arguments))
+    outputs = returned if isinstance(returned, tuple | list) else (returned,)
+    if not kernel.outputs:
+        return ()
+    if len(outputs) != len(kernel.outputs):
+        message = (
+            f"the reference of '{kernel.name}' returned {len(outputs)} values, not {len(kernel.outputs)}"
+        )
+        raise TdslError([_wrong(message, kernel)])
+    taken = {_storage(value) for value in arguments.values() if isinstance(value, torch.Tensor)}
+    made = []
+    for output, value, declared in zip(kernel.outputs, outputs, resolution.outputs, strict=True):
+        found = _info(value) if isinstance(value, torch.Tensor) else None
+        if found is None or found.dtype != declared.dtype or tuple(found.shape) != tuple(declared.shape):
+            shown = f"{found.dtype}{list(found.shape)}" if found else repr(value)
+            message = f"the reference returned {shown} for '{output.name}', not {declared.dtype}{list(declared.shape)}"
+            raise TdslError([_wrong(message, output)])
+        value = value.detach().contiguous() if not torch.is_grad_enabled() else value.contiguous()
+        made.append(value.clone() if _storage(value) in taken else value)
+        taken.add(_storage(made[-1]))
+    return tuple(made)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]:
+    """The arguments in order; a dtype parameter as the dtype that the reference's author knows."""
+    return [
+        dtypes.TORCH[arguments[param.name]]
+        if isinstance(param, ir.Const) and param.type == "dtype"
+        else arguments[param.name]
+        for param in kernel.params
+    ]
+
+
+def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
+    return resolve(
+        kernel,
+        {
+            name: _info(value) if isinstance(value, torch.Tensor) else value
+            for name, value in arguments.items()
+        },
+    )
+
+
+def _info(tensor: torch.Tensor) -> TensorInfo:
+    return TensorInfo(dtypes.NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+
+
+def _device(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> torch.device:
+    """The one device of all tensors."""
+    first: tuple[str, torch.device] | None = None
+    for param in kernel.params:
+        value = arguments.get(param.name)
+        if isinstance(value, torch.Tensor):
+            if first is None:
+                first = (param.name, value.device)
+            elif value.device != first[1]:
+                message = f"'{param.name}' must be on {first[1]}, as '{first[0]}' is; got {value.device}"
+                raise TdslError([_wrong(message, param)])
+    assert first is not None, "an operator without a tensor was refused at its decoration"
+    return first[1]
+
+
+def _empty(resolution: Resolution, device: torch.device) -> tuple[torch.Tensor, ...]:
+    return tuple(
+        torch.empty(info.shape, dtype=dtypes.TORCH[info.dtype], device=device) for info in resolution.outputs
+    )
+
+
+def _wrong(message: str, node: ir.Node) -> Diagnostic:
+    return Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=node.span)
+
+
+# Gradients
+
+
+def _save(operator: _Operator, ctx: Any, inputs: tuple[Any, ...]) -> None:
+    kernel = operator.kernel
+    if operator.reference is None:
+        raise TdslError([_no_gradient(kernel, "it has no reference to differentiate")])
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, torch.Tensor)))
+    ctx.rest = tuple(None if isinstance(value, torch.Tensor) else value for value in inputs)
+    ctx.places = tuple(isinstance(value, torch.Tensor) for value in inputs)
+
+
+def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Recomputes the reference and differentiates it; again differentiable."""
+    again = torch.is_grad_enabled()
+    saved = iter(ctx.saved_tensors)
+    assert operator.reference is not None, "a call without one was refused in the forward pass"
+    with torch.enable_grad():
+        inputs = [next(saved) if here else rest for here, rest in zip(ctx.places, ctx.rest, strict=True)]
+        # A view is a node of the graph of its own: differentiating stops here, and can go on later.
+        inputs = [
+            value.view_as(value) if here and needed else value
+            for value, here, needed in zip(inputs, ctx.places, ctx.needs_input_grad, strict=True)
+        ]
+        kernel = operator.kernel
+        arguments = dict(zip((param.name for param in kernel.params), inputs, strict=True))
+        returned = operator.reference(*_for_reference(kernel, arguments))
+        outputs = returned if isinstance(returned, tuple | list) else (returned,)
+        pairs = [
+            (output, grad)
+            for output, grad in zip(outputs, grads, strict=True)
+            if grad is not None and output.requires_grad
+        ]
+        wanted = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=True) if needed]
+        found: tuple[Any, ...] = (None,) * len(wanted)
+        if pairs:
+            found = torch.autograd.grad(
+                [output for output, _ in pairs],
+                wanted,
+                [grad for _, grad in pairs],
+                allow_unused=True,
+                create_graph=again,
+            )
+    results = iter(found)
+    return tuple(next(results) if needed else None for needed in ctx.needs_input_grad)
+
+
+def _without_gradient(op: torch._ops.OpOverload, kernel: ir.Kernel) -> Callable[..., Any]:
+    def refuse(keyset: Any, *args: Any) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
+        return call_below_autograd(op, keyset, args)
+
+    return refuse
+
+
+def _no_gradient(kernel: ir.Kernel, why: str) -> Diagnostic:
+    return Diagnostic(
+        code=Code.BAD_ARGUMENT,
+        message=f"'{kernel.name}' cannot be differentiated, and an argument requires a gradient: {why}",
+        span=kernel.span,
+        help="call it under torch.no_grad(), or detach the argument",
+    )

@@ -1,0 +1,362 @@
+"""What the rules of one template share: names in scope, mistakes found, and the kernel's growing facts.
+
+    for k in K by BLOCK:      open a block, declare tile k
+        x = load A[m, k]      declare variable x (key x)
+    y = x                     x is gone: it belonged to the loop of k
+
+Which names may be declared where is here; what statements and expressions mean is left to the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tdsl import ast, ir
+from tdsl.check.bounds import Bounds
+from tdsl.check.dtypes import DTypes
+from tdsl.diagnostics import Code, Diagnostic, Label, suggest
+from tdsl.source import Span
+from tdsl.types import DType
+
+MAX_LANES = 1 << 20  # of one block, Triton's limit
+
+
+class Report:
+    """The mistakes of a file; of several of one kind at one place, the first."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Code, int, int], Diagnostic] = {}
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        key = (diagnostic.code, diagnostic.span.start, diagnostic.span.end)
+        self._found.setdefault(key, diagnostic)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def in_order(self) -> list[Diagnostic]:
+        return sorted(self._found.values(), key=lambda item: (item.span.start, item.span.end))
+
+
+# What a name may stand for
+
+
+@dataclass
+class Parameter:
+    """A parameter or an output. `broken`: its declaration has a mistake, so nothing is said about its uses."""
+
+    node: ir.Tensor | ir.Scalar | ir.Const
+    span: Span
+    kind: Literal["input", "output"]
+    broken: bool = False
+
+
+@dataclass
+class Dimension:
+    name: str
+    span: Span
+
+
+@dataclass
+class DTypeVariable:
+    name: str
+    span: Span
+
+
+@dataclass
+class Setting:
+    """A `let`, or a name that each config sets. `values`: one per candidate, or one in all; None
+    where a mistake hides it."""
+
+    name: str
+    span: Span
+    kind: Literal["let", "config"]
+    type: ir.Type | None
+    values: tuple[ir.Expr | None, ...]
+
+
+@dataclass
+class TileName:
+    """`tile` None: its declaration has a mistake."""
+
+    name: str
+    span: Span
+    tile: ir.Tile | None
+
+
+@dataclass
+class Variable:
+    """`type` None: its first value has a mistake."""
+
+    name: str
+    span: Span
+    key: str
+    type: ir.Type | None
+    level: int  # number of open blocks where it was declared
+
+
+@dataclass
+class Alias:
+    """A helper's parameter that needs no variable: a value, a dtype, or (neither) a mistake."""
+
+    value: ir.Expr | None
+    dtype: DType | None = None
+
+
+Symbol = Parameter | Dimension | DTypeVariable | Setting | TileName | Variable | Alias
+
+
+@dataclass
+class Block:
+    kind: Literal["template", "grid", "for", "branch", "helper"]
+    span: Span
+    names: dict[str, Symbol] = field(default_factory=dict)
+    tile: TileName | None = None
+    shared: dict[str, Variable] = field(default_factory=dict)  # what earlier branches of an `if` began
+
+
+@dataclass
+class Gone:
+    """A name whose block has ended."""
+
+    symbol: Symbol
+    block: Block
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch of an `if`: which `if`, which branch of it, and whether one branch is always taken."""
+
+    statement: int
+    index: int
+    count: int
+    complete: bool
+
+
+@dataclass
+class StorePoint:
+    span: Span
+    path: tuple[Branch, ...]
+    subscripts: tuple[ir.Subscript, ...] | None  # None: there is a mistake in it
+
+
+@dataclass
+class LoadPoint:
+    load: ir.Load
+    path: tuple[Branch, ...]
+
+
+@dataclass
+class Context:
+    """One template being checked."""
+
+    report: Report
+    helpers: Mapping[str, ast.Helper]
+    recursive: frozenset[str]
+    dtypes: DTypes = field(default_factory=lambda: DTypes({}))
+    blocks: list[Block] = field(default_factory=list)
+    gone: dict[str, Gone] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)  # parameters and settings
+    duplicated: set[str] = field(default_factory=set)  # it is not clear what these stand for
+    keys: set[str] = field(default_factory=set)
+    points: set[str] = field(default_factory=set)
+    candidates: int = 1
+    block_sizes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)  # by tile, per candidate
+    settings: dict[str, ir.Expr] = field(default_factory=dict)  # what `let` binds
+    least: dict[str, int] = field(default_factory=dict)  # of config names: the least of their values
+    assigned_once: frozenset[str] = frozenset()
+    definitions: dict[str, ir.Expr] = field(default_factory=dict)  # of variables assigned once, by key
+    loops: list[ir.Tile] = field(default_factory=list)  # grid and loop tiles around
+    path: tuple[Branch, ...] = ()
+    ifs: int = 0
+    present: frozenset[str] = frozenset()  # optional tensors known to be there
+    stores: dict[str, list[StorePoint]] = field(default_factory=dict)
+    accumulates: dict[str, list[Span]] = field(default_factory=dict)
+    inout_loads: dict[str, list[LoadPoint]] = field(default_factory=dict)
+    depth: int = 0
+    inlined: int = 0
+    calls: list[Span] = field(default_factory=list)  # of the helpers being inlined
+    place: Literal["signature", "grid", "body", "helper"] = "signature"
+    too_large: set[tuple[str, ...]] = field(default_factory=set)
+    fits: set[tuple[ir.Tile, ...]] = field(default_factory=set)
+    # Set by whoever puts the rules together: how to type a part of an expression, and a condition.
+    value: Callable[[Context, ast.Expr], ir.Expr | None] = field(default=lambda ctx, node: None)
+    condition: Callable[[Context, ast.Expr], ir.Expr | None] = field(default=lambda ctx, node: None)
+    bounds: Bounds = field(init=False)
+
+    # Mistakes
+
+    def error(self, code: Code, span: Span, message: str, *labels: Label, help: str | None = None) -> None:
+        if self.calls:
+            labels = (*labels, Label(span=self.calls[0], text="called here"))
+        self.report.add(Diagnostic(code=code, message=message, span=span, labels=labels, help=help))
+
+    def unknown(
+        self, span: Span, name: str, kind: str, known: Iterable[str], code: Code = Code.UNKNOWN_NAME
+    ) -> None:
+        near = suggest(name, known)
+        self.error(
+            code, span, f"there is no {kind} '{name}'", help=f"did you mean '{near}'?" if near else None
+        )
+
+    # Names
+
+    def open(self, block: Block) -> None:
+        self.blocks.append(block)
+
+    def close(self) -> Block:
+        block = self.blocks.pop()
+        for name, symbol in block.names.items():
+            self.gone[name] = Gone(symbol, block)
+        return block
+
+    def lookup(self, name: str) -> Symbol | None:
+        for block in reversed(self.blocks):
+            symbol = block.names.get(name)
+            if symbol is not None:
+                if isinstance(symbol, Parameter | Setting):
+                    self.used.add(name)
+                return symbol
+            if block.kind == "helper":
+                return None
+        return None
+
+    def visible(self) -> list[str]:
+        names: list[str] = []
+        for block in reversed(self.blocks):
+            names.extend(block.names)
+            if block.kind == "helper":
+                break
+        return names
+
+    def declare(self, ident: ast.Ident, symbol: Symbol) -> None:
+        """Put a name into the innermost block; it must be free."""
+        if not self.is_taken(ident):
+            self.blocks[-1].names[ident.name] = symbol
+            self.gone.pop(ident.name, None)
+
+    def is_taken(self, ident: ast.Ident) -> bool:
+        """Whether a name stands for something already, which is a mistake."""
+        for block in reversed(self.blocks):
+            symbol = block.names.get(ident.name)
+            if symbol is not None:
+                self.duplicated.add(ident.name)
+                where = () if isinstance(symbol, Alias) else (Label(span=symbol.span, text="first here"),)
+                self.error(
+                    Code.DUPLICATE_NAME,
+                    ident.span,
+                    f"'{ident.name}' is {describe(symbol)} already",
+                    *where,
+                    help="give one of them another name",
+                )
+                return True
+            if block.kind == "helper":
+                break
+        if ident.name in self.helpers:
+            self.error(
+                Code.DUPLICATE_NAME,
+                ident.span,
+                f"'{ident.name}' is a helper already",
+                Label(span=self.helpers[ident.name].name.span, text="defined here"),
+                help="give one of them another name",
+            )
+            return True
+        return False
+
+    def key(self, name: str) -> str:
+        """`name`, or `name_1`, ...: not taken by another variable or tile of the kernel."""
+        return _fresh(name, self.keys)
+
+    def point(self, name: str) -> str:
+        return _fresh(name, self.points)
+
+    # Values
+
+    def tensor(self, param: str) -> ir.Tensor | None:
+        symbol = self.blocks[0].names.get(param)
+        return symbol.node if isinstance(symbol, Parameter) and isinstance(symbol.node, ir.Tensor) else None
+
+    def check_lanes(self, tiles: tuple[ir.Tile, ...], span: Span) -> bool:
+        """Whether a block over `tiles` is one that Triton can hold, as far as literal sizes tell."""
+        if len(tiles) < 2 or tiles in self.fits:
+            return True
+        names = tuple(sorted(tile.key for tile in tiles))
+        for candidate in range(self.candidates):
+            lanes = 1
+            for tile in tiles:
+                sizes = self.block_sizes.get(tile.key, (None,))
+                lanes *= sizes[candidate if len(sizes) > 1 else 0] or 1
+            if lanes > MAX_LANES:
+                if names not in self.too_large:
+                    self.too_large.add(names)
+                    self.error(
+                        Code.BAD_BLOCK,
+                        span,
+                        f"a block over {listing(tile.name for tile in tiles)} has {lanes:,} lanes; "
+                        f"{MAX_LANES:,} are possible",
+                        help="use smaller blocks",
+                    )
+                return False
+        self.fits.add(tiles)
+        return True
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    key, count = name, 0
+    while key in taken:
+        count += 1
+        key = f"{name}_{count}"
+    taken.add(key)
+    return key
+
+
+def describe(symbol: Symbol) -> str:
+    match symbol:
+        case Parameter(kind="output"):
+            return "an output"
+        case Parameter():
+            return "a parameter"
+        case Dimension():
+            return "a dimension"
+        case DTypeVariable():
+            return "a dtype variable"
+        case Setting(kind="let"):
+            return "bound by 'let'"
+        case Setting():
+            return "set by 'config'"
+        case TileName():
+            return "a tile"
+        case Variable():
+            return "a variable"
+        case Alias():
+            return "a parameter"
+
+
+def listing(names: Iterable[str]) -> str:
+    """`m`, `m and n`, `m, n and k`."""
+    found = list(names)
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def varies(tiles: Iterable[ir.Tile]) -> str:
+    names = ", ".join(tile.name for tile in tiles)
+    return f"varies over {names}" if names else "is a scalar"
+
+
+def union(*groups: tuple[ir.Tile, ...]) -> tuple[ir.Tile, ...]:
+    """The tiles of values lined up, in order of first appearance."""
+    first = groups[0]
+    for group in groups[1:]:
+        if group is not first and group != first:
+            first = (*first, *(tile for tile in group if tile not in first))
+    return first
+
+
+def shown(node: ast.Expr) -> str:
+    """An operand as a message calls it."""
+    if isinstance(node, ast.Load):
+        return f"{node.tensor.name}[{', '.join(item.span.text for item in node.subscripts)}]"
+    text = node.span.text
+    return f"'{text}'" if len(text) <= 30 and "\n" not in text else "this value"

@@ -1,0 +1,310 @@
+"""The shell: `tdsl check`, `tdsl show`, `tdsl demo`.
+
+    $ tdsl check matmul.tdsl
+    matmul.tdsl: matmul: prologues at A, B; epilogues at C
+
+Exit codes: 0, 1 for a wrong template, 2 for a wrong command line. Only `demo` imports torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import NoReturn
+
+from tdsl import ast, ir
+from tdsl.diagnostics import TdslError, suggest
+from tdsl.types import DTYPES
+
+OPEN_SIZE = 128  # what `show` takes for a size that must be known and was not given
+
+
+class UsageError(Exception):
+    """The command line is wrong; the text says how."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read has read enough. Python would complain once more while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of one command. A wrong command line raises SystemExit(2), as argparse does."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except TdslError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tdsl", description="Kernel templates that torch.compile fuses with the work around them."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    check = commands.add_parser("check", help="report every mistake in template files")
+    check.add_argument("files", nargs="+", metavar="FILE")
+    check.set_defaults(command=_check)
+
+    show = commands.add_parser("show", help="print what a stage makes of a template file")
+    show.add_argument("file", metavar="FILE")
+    show.add_argument("--template", metavar="NAME", help="only this template")
+    show.add_argument("--stage", choices=("ast", "ir", "triton"), default="triton")
+    show.add_argument(
+        "--shape",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIM=SIZE",
+        help="sizes to specialise to; the others stay arguments of the kernel",
+    )
+    show.add_argument("--dtype", nargs="+", action="extend", default=[], metavar="VARIABLE=DTYPE")
+    show.add_argument("--const", nargs="+", action="extend", default=[], metavar="PARAMETER=VALUE")
+    show.add_argument("--config", type=int, metavar="I", help="only this tuning candidate, counted from 0")
+    show.set_defaults(command=_show)
+
+    demo = commands.add_parser("demo", help="run an example fused and compare it with PyTorch")
+    demo.add_argument("name", nargs="?", default="matmul", metavar="NAME", help="matmul unless given")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+# check
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tdsl import grammar
+    from tdsl.pipeline import check_text
+
+    status = 0
+    for file in options.files:
+        try:
+            kernels = check_text(grammar.read(file))
+        except TdslError as error:
+            if status:
+                print(file=sys.stderr)
+            print(error, file=sys.stderr)
+            status = 1
+        else:
+            for kernel in kernels:
+                print(f"{file}: {kernel.name}: {_points(kernel)}")
+    return status
+
+
+def _points(kernel: ir.Kernel) -> str:
+    """Where pointwise work can move into the kernel."""
+    loads: dict[str, None] = {}
+    stores: dict[str, None] = {}
+    for node in ir.walk(kernel):
+        match node:
+            case ir.Load(nofuse=False, point=point):
+                loads[point] = None
+            case ir.Store(nofuse=False, param=param):
+                stores[param] = None
+    return f"prologues at {', '.join(loads) or 'no point'}; epilogues at {', '.join(stores) or 'no point'}"
+
+
+# show
+
+
+def _show(options: argparse.Namespace) -> int:
+    from tdsl import grammar
+    from tdsl.ir_text import to_text
+    from tdsl.pipeline import check_text
+
+    source = grammar.read(options.file)
+    if options.stage == "ast":
+        file = grammar.parse(source)
+        names = [template.name.name for template in file.templates]
+        chosen = _choose(names, options.template, options.file)
+        nodes: list[ast.Node] = [*file.helpers] if options.template is None else []
+        nodes += [template for template in file.templates if template.name.name in chosen]
+        print("\n\n".join("\n".join(_dump(node)) for node in nodes))
+        return 0
+    kernels = check_text(source)
+    chosen = _choose([kernel.name for kernel in kernels], options.template, options.file)
+    kernels = tuple(kernel for kernel in kernels if kernel.name in chosen)
+    if options.stage == "ir":
+        print("\n".join(to_text(kernel) for kernel in kernels), end="")
+        return 0
+    shapes = {name: _size(name, text) for name, text in _pairs("--shape", options.shape)}
+    dtypes = dict(_pairs("--dtype", options.dtype))
+    consts = dict(_pairs("--const", options.const))
+    _known("--shape", "dimension", shapes, [name for kernel in kernels for name in kernel.dims])
+    variables = {name: choices for kernel in kernels for name, choices in kernel.dtype_choices}
+    _known("--dtype", "dtype variable", dtypes, variables)
+    for name, dtype in dtypes.items():
+        if dtype not in variables[name]:
+            raise UsageError(f"--dtype {name}={dtype}: {name} is one of {', '.join(variables[name])}")
+    parameters = [p.name for kernel in kernels for p in kernel.params if isinstance(p, ir.Const)]
+    _known("--const", "const parameter", consts, parameters)
+    print("\n\n".join(_triton(kernel, shapes, dtypes, consts, options.config) for kernel in kernels))
+    return 0
+
+
+def _triton(
+    kernel: ir.Kernel,
+    shapes: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    consts: Mapping[str, str],
+    config: int | None,
+) -> str:
+    """The Triton function, under a comment with what is not in it: assumed sizes, configs, the grid."""
+    from tdsl.lower import lower, static_axes
+    from tdsl.lower.contiguous import contiguous
+    from tdsl.lower.text import function_text
+
+    shapes = {name: size for name, size in shapes.items() if name in kernel.dims}
+    comments = []
+    for param, axis in static_axes(kernel):
+        dim = kernel.tensor(param).dims[axis]
+        assert isinstance(dim, ir.RestDim | ir.DimRef), "a size that is needed has a name"
+        if dim.name not in shapes:
+            shapes[dim.name] = OPEN_SIZE
+            comments.append(f"# {dim.name} = {OPEN_SIZE}, assumed (--shape {dim.name}=...)")
+    values = {}
+    for const in kernel.params:
+        if isinstance(const, ir.Const):
+            if const.name in consts:
+                values[const.name] = _constant(const, consts[const.name])
+            elif const.default is None:
+                raise UsageError(
+                    f"'{kernel.name}' needs a value for '{const.name}': --const {const.name}=..."
+                )
+    dtypes = {name: dtype for name, dtype in dtypes.items() if name in dict(kernel.dtype_choices)}
+    binding, arguments = contiguous(kernel, dims=shapes, dtypes=dtypes, consts=values)
+    source = lower(kernel, binding)
+    if config is not None and not 0 <= config < len(source.configs):
+        count = len(source.configs)
+        raise UsageError(f"--config {config}: '{kernel.name}' has {count}, counted from 0")
+    for index, candidate in enumerate(source.configs):
+        if config in (None, index):
+            options = {name: getattr(candidate, name) for name in ir.OPTIONS}
+            settings = [*candidate.constants, *((name, value) for name, value in options.items() if value)]
+            text = ", ".join(f"{name}={value}" for name, value in settings)
+            comments.append(f"# config {index}: {text or 'nothing to choose'}; programs: {candidate.grid}")
+    return "\n".join([*comments, function_text(source, arguments, slots=True).rstrip()])
+
+
+def _choose(names: Sequence[str], wanted: str | None, file: str) -> Sequence[str]:
+    if wanted is None:
+        return names
+    if wanted not in names:
+        raise UsageError(f"--template {wanted}: {file} has {', '.join(names)}")
+    return [wanted]
+
+
+def _pairs(option: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE; got {text!r}")
+        yield name, value
+
+
+def _size(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise UsageError(f"--shape {name}={text}: a size is a non-negative integer")
+    return int(text)
+
+
+def _known(option: str, noun: str, given: Iterable[str], known: Iterable[str]) -> None:
+    known = list(dict.fromkeys(known))
+    for name in given:
+        if name not in known:
+            near = suggest(name, known)
+            there = f"did you mean '{near}'?" if near else f"there is {', '.join(known) or 'none'}"
+            raise UsageError(f"{option} {name}: there is no {noun} '{name}'; {there}")
+
+
+def _constant(const: ir.Const, text: str) -> bool | int | float | str:
+    match const.type:
+        case "bool" if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        case "int" | "float":
+            try:
+                return int(text) if const.type == "int" else float(text)
+            except ValueError:
+                pass
+        case "dtype" if text in DTYPES:
+            return text
+        case "str":
+            return text
+    raise UsageError(f"--const {const.name}={text}: '{const.name}' is a {const.type}")
+
+
+def _dump(value: object, indent: int = 0, label: str = "") -> Iterator[str]:
+    """A syntax tree, one node or value a line."""
+    start = "    " * indent + (f"{label}: " if label else "")
+    match value:
+        case ast.Ident(name=name):
+            yield f"{start}{name}"
+        case ast.Node():
+            yield f"{start}{type(value).__name__}"
+            for field in fields(value):
+                if field.name != "span":
+                    yield from _dump(getattr(value, field.name), indent + 1, field.name)
+        case ():
+            yield f"{start}none"
+        case tuple():
+            yield f"{start.rstrip()}"
+            for item in value:
+                yield from _dump(item, indent + 1)
+        case None:
+            yield f"{start}none"
+        case _:
+            yield f"{start}{value!r}"
+
+
+# demo
+
+
+def _demo(options: argparse.Namespace) -> int:
+    examples = _examples()
+    names = sorted(path.name for path in examples.iterdir() if (path / f"{path.name}.tdsl").is_file())
+    if options.name not in names:
+        raise UsageError(f"demo {options.name}: there is {', '.join(names)}")
+    import inspect
+
+    from tdsl import testing
+
+    testing.device()
+    module = testing.load_module(examples / options.name / f"{options.name}.py")
+    template = (examples / options.name / f"{options.name}.tdsl").read_text(encoding="utf-8")
+    print(template)
+    print(inspect.getsource(module.program))
+    sys.stdout.flush()
+    report = testing.assert_fused(module.program, module.inputs())
+    print(report.kernel_text)
+    print(report)
+    return 0
+
+
+def _examples() -> Path:
+    """The examples: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "_examples"
+    return inside if inside.is_dir() else package.parent / "examples"

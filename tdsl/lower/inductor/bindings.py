@@ -1,0 +1,84 @@
+"""Makes a `Binding` of one call inside a compiled graph: sizes, strides and offsets of realized buffers.
+
+    x: FixedLayout(size=[s0, 64], stride=[64, 1])     ->     TensorArg(shape=("ks0", 64), strides=(64, 1))
+    with s0 a size that is known at run time only            and ks0 is passed as an argument: {s0: "ks0"}
+
+Sums and products of sizes become text. Anything else (a quotient, say) becomes one size of its own, which
+Inductor computes on the host. The signature is checked elsewhere (`tdsl.signature`), and so is what a
+kernel needs of its sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tdsl.lower.binding import Extent, TensorArg
+from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.private import IRNode, Layout, V, fits_in_32_bits, size_hint, sympy, sympy_product
+
+
+class Sizes:
+    """The size arguments of one kernel: which symbols it takes, and what each is called."""
+
+    def __init__(self) -> None:
+        self.arguments: dict[sympy.Symbol, str] = {}
+        self.hints: dict[str, int] = {}
+
+    def extent(self, value: int | sympy.Expr) -> Extent:
+        """The integer, or its text over size arguments."""
+        expr = V.graph.sizevars.simplify(sympy.sympify(value))
+        if expr.is_Integer:
+            return int(expr)
+        if not _is_polynomial(expr):
+            expr = V.graph.sizevars.lookup_precomputed_size(expr)
+        for symbol in sorted(expr.free_symbols, key=str):
+            self.arguments.setdefault(symbol, f"ks{len(self.arguments)}")
+        text = _spell(expr, self.arguments)
+        self.hints[text] = size_hint(expr)
+        return text
+
+    def symbol(self, value: sympy.Symbol) -> str:
+        """The name of an argument for a scalar that is known at run time only."""
+        return self.arguments.setdefault(value, f"ks{len(self.arguments)}")
+
+    def tensor(self, node: IRNode) -> TensorArg:
+        layout = node.get_layout()
+        return TensorArg(
+            dtype=dtypes.NAMES[layout.dtype],
+            shape=tuple(map(self.extent, layout.size)),
+            strides=tuple(map(self.extent, layout.stride)),
+            offset=self.extent(layout.offset),
+        )
+
+
+def index_dtype(layouts: Iterable[Layout]) -> str:
+    """'i32' if every index into every tensor fits (a dynamic size is guarded to stay so), else 'i64'."""
+    fits = all(
+        fits_in_32_bits(size)
+        for layout in layouts
+        for size in (sympy_product(layout.size), layout.storage_size())
+    )
+    return "i32" if fits else "i64"
+
+
+def _is_polynomial(expr: sympy.Expr) -> bool:
+    return (
+        expr.is_Symbol
+        or expr.is_Integer
+        or ((expr.is_Add or expr.is_Mul) and all(map(_is_polynomial, expr.args)))
+    )
+
+
+def _spell(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
+    if expr.is_Symbol:
+        return names[expr]
+    if expr.is_Integer:
+        return str(int(expr))
+    if expr.is_Mul:
+        return " * ".join(_atom(part, names) for part in expr.args)
+    return " + ".join(_atom(part, names) for part in expr.args)
+
+
+def _atom(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
+    text = _spell(expr, names)
+    return text if expr.is_Symbol or (expr.is_Integer and expr >= 0) else f"({text})"

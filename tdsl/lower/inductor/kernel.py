@@ -1,0 +1,339 @@
+"""The kernel of a template call with what was fused into it: Inductor's code in the slots of ours.
+
+    A, B = ..., sigmoid(b)     C_ = out_ptr0                       (pointers: ours are Inductor's)
+    C = matmul(A, B)       ->  <LOAD_INPUT_B>                      tmp0 = tl.load(in_ptr1 + ...); tl.sigmoid(tmp0)
+    return relu(C) * bias      <STORE_OUTPUT_0>                    tmp7 = ...; tl.store(out_ptr0 + ..., tmp7, ...)
+
+Each fusable load point is an input of its own (`<LOAD_INPUT_point>`), each store point an output of its own
+(`<STORE_OUTPUT_i>`); Inductor's code generator runs once per slot, on range trees of that slot's tensor. All
+work that is fused behind one output goes through its one store slot, so a chain, or several consumers, need
+no second kernel.
+
+Which fusions there are is `scheduling`'s business, what goes where `placement`'s; the decorator and the `def` line are `spelling`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.bindings import index_dtype
+from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.placement import Placement, place, store_position, tiles_of
+from tdsl.lower.inductor.private import (
+    BaseSchedulerNode,
+    DeferredLine,
+    ExternalTritonTemplateKernel,
+    IRNode,
+    OrderedSet,
+    PartialRender,
+    RemovedArg,
+    SchedulerNode,
+    V,
+    inductor_config,
+    ir,
+    sympy,
+    sympy_dot,
+    sympy_product,
+    texpr,
+)
+from tdsl.lower.inductor.spelling import kernel_module
+from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+
+
+class TemplateKernel(ExternalTritonTemplateKernel):
+    """Generates one call's kernel. Inductor makes one, drives it, and throws it away."""
+
+    def __init__(self, call: TemplateCall) -> None:
+        super().__init__(call)
+        self.call = call
+        self._index_dtype_override = "tl.int64" if call.index_dtype == "i64" else "tl.int32"
+        for symbol, name in call.size_arguments.items():
+            self.args.sizevars[symbol] = name
+        self._placement = Placement()
+        self._captured: dict[int, int] = {}  # position of a store slot in the body -> number of its hook
+        self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
+        self._fused_points: set[str] = set()
+        self.inductor_meta: dict[str, Any] = {}
+
+    # What goes where
+
+    def _compute_fusion_metadata(
+        self,
+        scheduling: Any,
+        epilogue_nodes: Sequence[BaseSchedulerNode],
+        prologue_nodes: Sequence[BaseSchedulerNode],
+        buf_name_to_prologue_group: Mapping[str, Sequence[BaseSchedulerNode]],
+    ) -> None:
+        placement = place(self.call, epilogue_nodes, prologue_nodes)
+        assert placement is not None, "the scheduling has fused only what can be placed"
+        self._placement = placement
+        self._prologue_groups = buf_name_to_prologue_group
+        self._unfused_epilogues = []
+        self._epilogue_nodes_by_subgraph = defaultdict(list)
+        fused = [node for nodes in placement.epilogues.values() for node in nodes]
+        if not _fit_in_32_bits([*fused, *prologue_nodes]):
+            self._index_dtype_override = "tl.int64"
+
+    def _setup_fusion_hooks(self) -> None:
+        """Makes a slot of Inductor's for each point that something is fused into."""
+        call = self.call
+        self.render_hooks["<DEF_KERNEL>"] = lambda: ""
+        # What this kernel computes: a buffer whose every reader is among it need not exist.
+        self.store_buffer_names.add(call.get_name())
+        self.store_buffer_names |= OrderedSet(call.result_buffers.values())
+        for position, item in enumerate(call.source.body):
+            match item:
+                case LoadSlot() if call.tensors[item.param].get_name() in self._prologue_groups:
+                    self._setup_load(item)
+                case StoreSlot():
+                    if self._placement.epilogues.get(item.param) or call.results[item.param].inout:
+                        self._setup_store(item, position)
+        for param, node in call.tensors.items():
+            if node.get_name() not in self._prologue_groups:
+                self.args.input(node.get_name())
+        for name in call.result_buffers.values():
+            if name not in V.graph.removed_buffers:
+                self.args.output(name)
+
+    def _setup_load(self, slot: LoadSlot) -> None:
+        node = self.call.tensors[slot.param]
+        self._fused_points.add(slot.point)
+        self.named_input_nodes[slot.point] = node
+        hook, result = f"<LOAD_INPUT_{slot.point}>", f"_prologue_{slot.point}_result"
+        buffer = node.get_name()
+
+        class CaptureStore(V.WrapperHandler):  # type: ignore[misc, name-defined]
+            """The store to the fused producer's buffer is the value of the load point."""
+
+            def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
+                V.kernel.store_buffer_names.add(name)
+                V.kernel.cse.store_cache[name] = value
+                if name == buffer:
+                    V.kernel.compute.writeline(f"{result} = {value}")
+
+        self._make_independent_subgraph(hook, sympy_product(node.get_size()), ops_handler=CaptureStore)
+        xindex = f"_prologue_{slot.point}_xindex"
+        with self.set_subgraph_body(hook):
+            self._enter_tile(xindex, f"_prologue_{slot.point}_xmask" if slot.mask else None)
+        self.render_hooks[hook] = self._text_of(hook, xindex)
+
+    def _setup_store(self, slot: StoreSlot, position: int) -> None:
+        number = next(self.store_output_ctr)
+        hook = self._get_store_output_subgraph_name(number)
+        joined = sorted(self._placement.joined.get(slot.param, ()))
+        self._captured[position] = number
+        last = max([position, *(store_position(self.call, other) for other in joined)])
+        self._hooks_after[last].append(hook)
+        result = self.call.results[slot.param]
+        buffer = self.call.result_buffers[slot.param]
+        lengths = [V.graph.sizevars.simplify(size) for size in result.layout.size]
+        self._make_independent_subgraph(hook, sympy_product(lengths))
+        xindex = f"x_epilogue{number}_index"
+        with self.set_subgraph_body(hook):
+            self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
+            indices = self._name_dimensions(lengths, _index_names(number, lengths))
+            if xindex not in _index_names(number, lengths):
+                contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
+                self.body.writeline(f"{xindex} = {texpr(self.rename_indexing(contiguous))}")
+            value = self._value(f"_kernel_val_{number}", slot.dtype)
+            if buffer not in V.graph.removed_buffers:
+                if result.inout:
+                    # The template's own store goes to the tensor that the loads read.
+                    self.store(buffer, result.layout.make_indexer()(indices), value)
+                else:
+                    self.args.output(buffer)
+                    self.stores.writeline(DeferredLine(buffer, slot.plain))
+            self.cse.store_cache[buffer] = value
+            for other in joined:
+                self.cse.store_cache[self.call.result_buffers[other]] = self._joined_value(slot, other)
+        self._epilogue_nodes_by_subgraph[number] = self._placement.epilogues.get(slot.param, [])
+        self.render_hooks[hook] = self._text_of(hook, xindex)
+
+    def _value(self, text: str, dtype: str) -> Any:
+        """A stored value as an epilogue reads it: what a load of the stored tensor would give."""
+        if dtype in ("f16", "bf16") and inductor_config.triton.codegen_upcast_to_fp32:
+            text, dtype = f"{text}.to(tl.float32)", "f32"
+        return self.cse.generate(self.compute, text, dtype=dtypes.TORCH[dtype], shape=("XBLOCK",))
+
+    def _joined_value(self, slot: StoreSlot, other: str) -> Any:
+        """The stored value of another result, spread over the tile of `slot`."""
+        mine, its = tiles_of(self.call, slot.param), tiles_of(self.call, other)
+        text, shape = f"_kernel_val_{other}", _block_shape(slot.shape)
+        dtype = dtypes.NAMES[self.call.results[other].layout.dtype]
+        if not its:
+            return self._value(f"tl.full({shape}, {text}, {dtypes.TRITON[dtype]})", dtype)
+        if len(its) < len(mine):
+            text += f"[{', '.join(':' if tile in its else 'None' for tile in mine)}]"
+        return self._value(f"tl.broadcast_to({text}, {shape})", dtype)
+
+    def _enter_tile(self, xindex: str, mask: str | None) -> None:
+        """Inside a slot's subgraph: its flat index is `xindex`, its lanes are those of `mask`."""
+        self.simplify_indexing.cache_clear()
+        self.template_mask = mask if mask is not None else "None"
+        self.template_out_shape = xindex
+        tree = self.range_trees[0]
+        self._rename(tree.lookup(sympy.S.One, tree.numel), xindex)
+
+    def _name_dimensions(
+        self, lengths: Sequence[sympy.Expr], names: Sequence[str | None]
+    ) -> list[sympy.Expr]:
+        """The index of each dimension of the tile's tensor, spelled `names`."""
+        indices: list[sympy.Expr] = []
+        entries = self.range_trees[0].construct_entries(list(lengths))
+        for entry, name in zip(entries, names, strict=True):
+            if name is not None and entry.name != name:
+                self._rename(entry, name)
+            indices.append(sympy.S.Zero if name is None else entry.symbol())
+        return indices
+
+    def _rename(self, entry: Any, name: str) -> None:
+        # `set_name` alone leaves the tables under the old symbol, and the new one unknown.
+        old = entry.symbol()
+        entry.set_name(name)
+        new = entry.symbol()
+        tree = entry.root
+        self.range_tree_nodes[new] = self.range_tree_nodes.pop(old)
+        tree.var_list[tree.var_list.index(old)] = new
+        tree.var_ranges[new] = tree.var_ranges.pop(old)
+
+    def _text_of(self, hook: str, xindex: str) -> Callable[[], str]:
+        def text() -> str:
+            with self.set_subgraph_body(hook):
+                self.codegen_body()
+                self.cse.invalidate(OrderedSet())
+                body = self.body.getvalue()
+            # Splits of the flat index are spelled with the tree's own name, the same in every slot.
+            return re.sub(r"\bxindex\b", xindex, body).rstrip()
+
+        return text
+
+    # The text
+
+    def _finalize_partial_render(self, partial_code: str | PartialRender) -> PartialRender:
+        with V.set_kernel_handler(self):
+            hooks = {key: hook() for key, hook in self.render_hooks.items()}
+            source = kernel_module(self, self._body_lines())
+        self.render_hooks = {key: lambda text=text: text for key, text in hooks.items()}
+        return PartialRender(source, self.render_hooks)
+
+    def _body_lines(self) -> list[str]:
+        lines = [*self._pointer_lines()]
+        for position, item in enumerate(self.call.source.body):
+            indent = "    " * item.indent
+            match item:
+                case Line():
+                    texts = [item.text]
+                case LoadSlot() if item.point in self._fused_points:
+                    texts = self._fused_load(item)
+                case LoadSlot():
+                    texts = [f"{item.target} = {item.plain}"]
+                case StoreSlot():
+                    texts = self._store(item, position)
+            lines += [indent + text for text in texts]
+        return lines
+
+    def _pointer_lines(self) -> list[str]:
+        """Our names for the kernel's pointer arguments. Two of ours may be one of Inductor's."""
+        lines = []
+        for pointer in self.call.source.pointers:
+            node = self.call.tensors.get(pointer.param)
+            if node is not None:
+                name = node.get_name()
+                if name in self._prologue_groups:
+                    continue
+                cast = ""
+                if node.get_dtype() != V.graph.get_dtype(name):
+                    cast = f".to(tl.pointer_type({dtypes.TRITON[pointer.dtype]}))"
+                lines.append(f"{pointer.name} = {self.args.input(name)}{cast}")
+            elif (name := self.call.result_buffers.get(pointer.param)) and not self._is_removed(name):
+                lines.append(f"{pointer.name} = {self.args.output(name)}")
+        return lines
+
+    def _is_removed(self, buffer: str) -> bool:
+        return (
+            buffer in V.graph.removed_buffers
+            or buffer in self.removed_buffers
+            or isinstance(self.args.output_buffers.get(buffer), RemovedArg)
+        )
+
+    def _store(self, slot: StoreSlot, position: int) -> list[str]:
+        lines = []
+        if any(slot.param in joined for joined in self._placement.joined.values()):
+            lines.append(f"_kernel_val_{slot.param} = {slot.value}")
+        if position in self._captured:
+            lines += self._capture(slot, self._captured[position])
+        elif not self._is_removed(self.call.result_buffers[slot.param]):
+            lines.append(slot.plain)
+        return [*lines, *self._hooks_after[position]] or ["pass"]
+
+    def _capture(self, slot: StoreSlot, number: int) -> list[str]:
+        """Names for what the code behind a store slot reads: its value, its mask and its indices."""
+        shape = _block_shape(slot.shape)
+        value = slot.value if slot.shape else f"tl.full([1], {slot.value}, {dtypes.TRITON[slot.dtype]})"
+        lines = [f"_kernel_val_{number} = {value}"]
+        if slot.mask:
+            lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
+        names = _index_names(number, self.call.results[slot.param].layout.size)
+        for text, name in zip(slot.indices, names, strict=True):
+            if name is not None:
+                lines.append(f"{name} = tl.zeros({shape}, {self.index_dtype}) + ({text})")
+        return lines
+
+    def _fused_load(self, slot: LoadSlot) -> list[str]:
+        shape = _block_shape(slot.shape)
+        hook = f"<LOAD_INPUT_{slot.point}>"
+        prefix = f"_prologue_{slot.point}"
+        lines = [f"{prefix}_xindex = tl.zeros({shape}, {self.index_dtype}) + ({slot.index})"]
+        if slot.mask:
+            lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
+        value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
+        value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
+        lines += [hook, f"{slot.target} = {value}"]
+        if slot.neutral:
+            lines.append(f"{slot.target} = tl.where({slot.neutral}, {slot.target}, {slot.other})")
+        return lines
+
+    # The launch
+
+    def emit_kernel_override(self, *args: Any, **kwargs: Any) -> bool:
+        # The text carries its own decorator, so Inductor's own road compiles and launches it.
+        return False
+
+    def call_kernel(self, name: str, node: IRNode | None = None, deallocate_ws: bool = True) -> None:
+        wrapper = V.graph.wrapper_code
+        for pointer in self.call.source.pointers:
+            if pointer.accumulated and not self._is_removed(self.call.result_buffers[pointer.param]):
+                wrapper.writeline(wrapper.make_zero_buffer(self.call.result_buffers[pointer.param]))
+        wrapper.write_triton_header_once()
+        _, call_args, _, arg_types = self.args.python_argdefs()
+        wrapper.generate_kernel_call(
+            name,
+            call_args,
+            triton=True,
+            arg_types=arg_types,
+            triton_meta=self.triton_meta,
+            inductor_meta=self.inductor_meta,
+        )
+
+
+def _fit_in_32_bits(nodes: Sequence[SchedulerNode]) -> bool:
+    names = OrderedSet(dep.name for node in nodes for dep in node.read_writes.reads_and_writes())
+    layouts = [buffer.get_layout() for name in names if (buffer := V.graph.try_get_buffer(name)) is not None]
+    return index_dtype(layouts) == "i32"
+
+
+def _index_names(number: int, lengths: Sequence[sympy.Expr]) -> list[str | None]:
+    """What a store slot's index along each dimension is called; None where the only index is zero."""
+    long = [d for d, size in enumerate(lengths) if not V.graph.sizevars.statically_known_equals(size, 1)]
+    if len(long) == 1:
+        return [f"x_epilogue{number}_index" if d in long else None for d in range(len(lengths))]
+    return [f"x_epilogue{number}_{d}" if d in long else None for d in range(len(lengths))]
+
+
+def _block_shape(shape: Sequence[str]) -> str:
+    """A scalar is a block of one lane, so that whatever is fused sees a block."""
+    return f"[{', '.join(shape) or '1'}]"

@@ -1,0 +1,240 @@
+"""Runs one template eagerly: the kernel with nothing fused, compiled once per kind of call and kept.
+
+    matmul(A, B)    ->    the module of `spelling`, each slot spelled plain, launched by Inductor's runtime
+
+Sizes and strides are arguments of the kernel where they may be, so that new sizes need no new kernel; which
+of them are equal, and which are divisible by 16, is part of what a kernel is specialised to.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import tdsl.lower
+from tdsl import ir
+from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.private import DeviceProperties, PyCodeCache, TritonKernel, raw_stream
+from tdsl.lower.inductor.spelling import launch_meta, module_text
+from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
+from tdsl.signature import Resolution
+
+ALIGNMENT = 16  # bytes, and elements: what Triton wants to know of pointers and integers
+INDEX_LIMIT = 2**31
+
+
+def launch(
+    kernel: ir.Kernel, arguments: Mapping[str, Any], resolution: Resolution, f32_precision: str
+) -> tuple[torch.Tensor, ...]:
+    """The outputs of one call. The arguments fit the kernel's signature: `resolution` is of them."""
+    tensors = {
+        param.name: arguments[param.name]
+        for param in kernel.params
+        if isinstance(param, ir.Tensor) and arguments[param.name] is not None
+    }
+    device = next(iter(tensors.values())).device
+    accumulated = {node.param for node in ir.walk(kernel) if isinstance(node, ir.Accumulate)}
+    outputs = []
+    for output, info in zip(kernel.outputs, resolution.outputs, strict=True):
+        make = torch.zeros if output.name in accumulated else torch.empty
+        outputs.append(make(tuple(info.shape), dtype=dtypes.TORCH[info.dtype], device=device))
+        tensors[output.name] = outputs[-1]
+    written = [*outputs, *(tensors[p.name] for p in kernel.params if isinstance(p, ir.Tensor) and p.inout)]
+    if all(tensor.numel() == 0 for tensor in written):
+        return tuple(outputs)
+    call = _Call(kernel, arguments, tensors, resolution, f32_precision)
+    entry = _entry(call, device)
+    if entry is not None:
+        ordered = [tensors[pointer.param] for pointer in entry.source.pointers]
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            entry.autotuner.run(*ordered, *call.values, *call.floats, stream=raw_stream(device))
+    return tuple(outputs)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    source: TritonSource
+    autotuner: Any
+
+
+class _Call:
+    """What a kernel is specialised to for one call (`key`), and what it gets as arguments."""
+
+    def __init__(
+        self,
+        kernel: ir.Kernel,
+        arguments: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        resolution: Resolution,
+        f32_precision: str,
+    ) -> None:
+        self.kernel = kernel
+        self.values: list[int] = []
+        self.floats: list[float] = []
+        self._names: dict[int, str] = {}
+        self._static = {0, 1, *_static_sizes(kernel, tensors)}
+        self.tensors: dict[str, TensorArg | None] = {
+            param.name: self._tensor(tensors[param.name]) if param.name in tensors else None
+            for param in (*kernel.params, *kernel.outputs)
+            if isinstance(param, ir.Tensor)
+        }
+        double = any(tensor.dtype == torch.float64 for tensor in tensors.values())
+        self.scalars: dict[str, int | float | bool | str] = {}
+        for param in kernel.params:
+            if isinstance(param, ir.Scalar):
+                value = arguments[param.name]
+                if isinstance(value, int):
+                    self.scalars[param.name] = self._extent(value) if value >= 0 else value
+                elif double or not math.isfinite(value):
+                    self.scalars[param.name] = value  # an argument is a float32
+                else:
+                    self.scalars[param.name] = f"fs{len(self.floats)}"
+                    self.floats.append(value)
+        self.consts = dict(resolution.consts)
+        self.f32_precision = f32_precision
+        far = any(_reach(tensor) >= INDEX_LIMIT for tensor in tensors.values())
+        self.index_dtype = "i64" if far else "i32"
+        self.aligned = frozenset(
+            name for name, tensor in tensors.items() if tensor.data_ptr() % ALIGNMENT == 0
+        )
+        self.key = (
+            kernel.source.text,
+            kernel.name,
+            tuple(self.tensors.items()),
+            tuple((value % ALIGNMENT == 0, value >= INDEX_LIMIT) for value in self.values),
+            tuple((name, type(value), value) for name, value in self.scalars.items()),
+            tuple((name, type(value), value) for name, value in self.consts.items()),
+            self.aligned,
+            self.index_dtype,
+            f32_precision,
+        )
+
+    def _tensor(self, tensor: torch.Tensor) -> TensorArg:
+        return TensorArg(
+            dtype=dtypes.NAMES[tensor.dtype],
+            shape=tuple(map(self._extent, tensor.shape)),
+            strides=tuple(map(self._extent, tensor.stride())),
+        )
+
+    def _extent(self, value: int) -> Extent:
+        if value in self._static:
+            return value
+        if value not in self._names:
+            self._names[value] = f"ks{len(self.values)}"
+            self.values.append(value)
+        return self._names[value]
+
+    def binding(self) -> Binding:
+        return Binding(
+            tensors=self.tensors,
+            scalars=self.scalars,
+            consts=self.consts,
+            hints={name: value for value, name in self._names.items()},
+            index_dtype=self.index_dtype,
+            f32_precision=self.f32_precision,
+        )
+
+
+_entries: dict[object, _Entry | None] = {}
+_lock = threading.Lock()
+
+
+def _entry(call: _Call, device: torch.device) -> _Entry | None:
+    """The compiled kernel for a call; None if it has no programs to run."""
+    key = (call.key, device)
+    if key not in _entries:
+        with _lock:
+            if key not in _entries:
+                _entries[key] = _compile(call, device)
+    return _entries[key]
+
+
+def _compile(call: _Call, device: torch.device) -> _Entry | None:
+    source = tdsl.lower.lower(call.kernel, call.binding())
+    sizes = {f"ks{index}": value for index, value in enumerate(call.values)}
+    if all(eval(config.grid, {}, sizes) == 0 for config in source.configs):  # our own arithmetic
+        return None
+    signature = {pointer.name: dtypes.SIGNATURE[pointer.dtype] for pointer in source.pointers}
+    hints = [pointer.param in call.aligned for pointer in source.pointers]
+    for name, value in sizes.items():
+        signature[name] = "i64" if value >= INDEX_LIMIT else "i32"
+        hints.append(value % ALIGNMENT == 0)
+    signature |= {f"fs{index}": "fp32" for index in range(len(call.floats))}
+    constants = [name for name, _ in source.configs[0].constants]
+    arguments = [*signature, *(f"{name}: tl.constexpr" for name in constants)]
+    signature |= dict.fromkeys(constants, "constexpr")
+    interpreted = device.type == "cpu"
+    triton_meta = {
+        "signature": signature,
+        "device": DeviceProperties.create(device),
+        "constants": {},
+        "configs": [{(i,): [["tt.divisibility", ALIGNMENT]] for i, hint in enumerate(hints) if hint}],
+        **({} if interpreted else TritonKernel.triton_meta_common()),
+    }
+    accumulated = tuple(pointer.name for pointer in source.pointers if pointer.accumulated)
+    if accumulated:
+        triton_meta["reset_to_zero"] = accumulated
+    inout = {param.name for param in call.kernel.params if isinstance(param, ir.Tensor) and param.inout}
+    name = f"triton_tdsl_{source.name}"
+    inductor_meta = {
+        **launch_meta(source),
+        "kernel_name": name,
+        "mutated_arg_names": [pointer.name for pointer in source.pointers if pointer.param in inout],
+        "optimize_mem": True,
+        **({} if interpreted else TritonKernel.inductor_meta_common()),
+    }
+    text = module_text(
+        name=name,
+        arguments=arguments,
+        configs=source.configs[:1] if interpreted else source.configs,
+        body=_body(source),
+        triton_meta=triton_meta,
+        inductor_meta=inductor_meta,
+        device_type=device.type,
+    )
+    return _Entry(source, getattr(PyCodeCache.load(text), name))
+
+
+def _body(source: TritonSource) -> list[str]:
+    lines = []
+    for item in source.body:
+        match item:
+            case Line():
+                text = item.text
+            case LoadSlot():
+                text = f"{item.target} = {item.plain}"
+            case StoreSlot():
+                text = item.plain
+        lines.append("    " * item.indent + text)
+    return lines
+
+
+def _static_sizes(kernel: ir.Kernel, tensors: Mapping[str, torch.Tensor]) -> set[int]:
+    found: set[int] = set()
+    for name, axis in tdsl.lower.static_axes(kernel):
+        if name in tensors:
+            found.update(static_sizes(kernel.tensor(name), axis, tensors[name].shape))
+    return found
+
+
+def static_sizes(tensor: ir.Tensor, axis: int, shape: Sequence[Any]) -> Sequence[Any]:
+    """The sizes behind one declared axis of a tensor; of `R...`, all leading ones."""
+    leading = len(shape) - len(tensor.dims)
+    if not isinstance(tensor.dims[0], ir.RestDim):
+        return shape[axis : axis + 1]
+    return shape[: leading + 1] if axis == 0 else shape[axis + leading : axis + leading + 1]
+
+
+def _reach(tensor: torch.Tensor) -> int:
+    """One more than the largest offset of an element, or the number of elements if that is larger."""
+    if tensor.numel() == 0:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return max(last + 1, tensor.numel())

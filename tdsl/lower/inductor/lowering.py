@@ -1,0 +1,194 @@
+"""Lowers a call of a template in a compiled graph to a `TemplateCall`.
+
+    %c = tdsl.matmul.d1f0(%a, %b)    ->    inputs realized, sizes bound, Triton source emitted, TemplateCall
+
+The operator's schema order is the template's parameter order, so an argument is found by its name. What is
+wrong with a call was said when the graph was traced (the operator's meta function); here all is well formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+import tdsl.lower
+from tdsl import ir
+from tdsl.ir import Kernel
+from tdsl.lower.binding import Binding, TensorArg
+from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.bindings import Sizes, index_dtype
+from tdsl.lower.inductor.buffer import Result, TemplateCall
+from tdsl.lower.inductor.launch import static_sizes
+from tdsl.lower.inductor.private import (
+    ExternKernel,
+    FixedLayout,
+    FlexibleLayout,
+    IRNode,
+    TemplateBuffer,
+    TensorBox,
+    V,
+    lowerings,
+    mutate_to,
+    sympy,
+    sympy_product,
+)
+
+Argument = TensorBox | sympy.Expr | float | int | bool | str | None
+
+
+def lower_call(
+    kernel: Kernel, arguments: Mapping[str, Argument], outputs: Sequence[Any], f32_precision: str
+) -> list[TensorBox]:
+    """Adds one call of `kernel` to the graph being lowered.
+
+    `arguments` are Inductor's, by parameter; `outputs` are the fake tensors that the meta function made.
+    Returns the outputs; a tensor passed as `inout` is its new value from here on.
+    """
+    inout = [param for param in kernel.params if isinstance(param, ir.Tensor) and param.inout]
+    boxes = {
+        param.name: box
+        for param in kernel.params
+        if isinstance(param, ir.Tensor) and (box := arguments.get(param.name)) is not None
+    }
+    layouts = [_contiguous(boxes[param.name]) for param in inout]
+    results = [
+        *(
+            Result(param=output.name, layout=_layout_of(fake), inout=False)
+            for output, fake in zip(kernel.outputs, outputs, strict=True)
+        ),
+        *(
+            Result(param=param.name, layout=layout, inout=True)
+            for param, layout in zip(inout, layouts, strict=True)
+        ),
+    ]
+    if all(_is_empty(result.layout.size) for result in results):
+        return [_full(result.layout, 0) for result in results if not result.inout]
+    nodes = {name: _realize(box) for name, box in boxes.items()}
+    _make_static(kernel, nodes)
+    sizes = Sizes()
+    binding = _bind(kernel, arguments, nodes, results, sizes, f32_precision)
+    source = tdsl.lower.lower(kernel, binding)
+    if all(config.grid == "0" for config in source.configs):
+        return [_full(result.layout, 0) for result in results if not result.inout]
+    call = TemplateCall(
+        kernel=kernel,
+        source=source,
+        tensors=nodes,
+        results=results,
+        size_arguments=sizes.arguments,
+        index_dtype=binding.index_dtype,
+    )
+    for name in call.allowed_prologue_inps:
+        # The scheduler keeps whatever reads much, or calculates in f32, out of a template. Here the
+        # point has said yes.
+        buffer = V.graph.name_to_buffer.get(name)  # not an input of the graph
+        if buffer is not None and (operation := buffer.get_defining_op()) is not None:
+            V.graph.invoke_quant_ops.add(operation.get_operation_name())
+    made = call.boxes()
+    for param in inout:
+        mutate_to(boxes[param.name], made[param.name])
+    return [made[output.name] for output in kernel.outputs]
+
+
+def _bind(
+    kernel: Kernel,
+    arguments: Mapping[str, Argument],
+    nodes: Mapping[str, IRNode],
+    results: Sequence[Result],
+    sizes: Sizes,
+    f32_precision: str,
+) -> Binding:
+    tensors: dict[str, TensorArg | None] = {}
+    scalars: dict[str, int | float | bool | str] = {}
+    consts: dict[str, int | float | bool | str] = {}
+    for param in kernel.params:
+        value = arguments.get(param.name)
+        match param:
+            case ir.Tensor():
+                tensors[param.name] = sizes.tensor(nodes[param.name]) if param.name in nodes else None
+            case ir.Scalar():
+                scalars[param.name] = _scalar(value, sizes)
+            case ir.Const():
+                assert not isinstance(value, TensorBox) and value is not None, "a constant is a plain value"
+                consts[param.name] = _plain(value)
+    for result in results:
+        if not result.inout:
+            tensors[result.param] = TensorArg(
+                dtype=dtypes.NAMES[result.layout.dtype],
+                shape=tuple(map(sizes.extent, result.layout.size)),
+                strides=tuple(map(sizes.extent, result.layout.stride)),
+            )
+    return Binding(
+        tensors=tensors,
+        scalars=scalars,
+        consts=consts,
+        hints=sizes.hints,
+        index_dtype=index_dtype(
+            [*(node.get_layout() for node in nodes.values()), *(result.layout for result in results)]
+        ),
+        f32_precision=f32_precision,
+    )
+
+
+def _scalar(value: Any, sizes: Sizes) -> int | float | bool | str:
+    if isinstance(value, sympy.Expr):
+        if value.is_Integer or value.is_Float:
+            return _plain(value)
+        if value.is_integer:
+            return sizes.extent(value)
+        assert value.is_Symbol, "Inductor computes a float on the host and names it"
+        return sizes.symbol(value)
+    assert isinstance(value, int | float), "the meta function has seen a number"
+    return value
+
+
+def _plain(value: Any) -> int | float | bool | str:
+    if isinstance(value, sympy.Expr):
+        return int(value) if value.is_integer else float(value)
+    assert isinstance(value, int | float | str), "the meta function has seen a constant"
+    return value
+
+
+def _realize(box: TensorBox) -> IRNode:
+    node = TemplateBuffer.realize_template_input(box)
+    base = V.graph.get_buffer(node.get_name())
+    if node.get_dtype() != base.get_dtype() and node.get_layout().offset != 0:
+        # The offset of a view as another dtype counts in whose elements? Not worth knowing.
+        node = TemplateBuffer.realize_template_input(ExternKernel.copy_input(box))
+    return node
+
+
+def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:
+    """Guards the sizes that the kernel's text must know to be what they are now."""
+    for name, axis in tdsl.lower.static_axes(kernel):
+        node = nodes.get(name)
+        tensor = kernel.tensor(name)
+        if node is None:
+            continue
+        for size in static_sizes(tensor, axis, node.get_size()):
+            V.graph.sizevars.guard_int(size)
+
+
+def _layout_of(fake: Any) -> FixedLayout:
+    size = [_expr(s) for s in fake.shape]
+    return FixedLayout(fake.device, fake.dtype, size, FlexibleLayout.contiguous_strides(size))
+
+
+def _contiguous(box: TensorBox) -> FixedLayout:
+    size = box.get_size()
+    return FixedLayout(box.get_device(), box.get_dtype(), size, FlexibleLayout.contiguous_strides(size))
+
+
+def _expr(size: Any) -> sympy.Expr:
+    return V.graph.sizevars.simplify(sympy.sympify(size.node.expr if hasattr(size, "node") else size))
+
+
+def _is_empty(size: Sequence[sympy.Expr]) -> bool:
+    return bool(V.graph.sizevars.statically_known_equals(sympy_product(size), 0))
+
+
+def _full(layout: FixedLayout, value: int) -> TensorBox:
+    full = lowerings[torch.ops.aten.full.default]
+    return full(layout.size, value, dtype=layout.dtype, device=layout.device)  # type: ignore[no-any-return]

@@ -1,0 +1,176 @@
+"""Which slot of a kernel each fused node goes into, or that there is none for it.
+
+    y, mean, rstd = ln(x, ...)         y.relu()     -> behind y
+    (all stored in one block)          y / rstd     -> behind y, once rstd is known too
+                                       mean + col   -> behind mean
+
+The scheduler has compared what is written with what is read, element by element; here it is asked whether
+the kernel has the values at hand. What is refused becomes a kernel of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tdsl import ir
+from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.private import (
+    BaseSchedulerNode,
+    ComputedBuffer,
+    MemoryDep,
+    MultiOutput,
+    MutableBox,
+    MutationLayout,
+    Pointwise,
+    SchedulerNode,
+    V,
+    sympy,
+    sympy_product,
+)
+from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The nodes behind each result, in order, and the other results whose values they read there."""
+
+    epilogues: dict[str, list[SchedulerNode]] = field(default_factory=dict)
+    joined: dict[str, set[str]] = field(default_factory=dict)
+    mutated: set[str] = field(default_factory=set)  # buffers that exist already and are written to
+
+
+def place(
+    call: TemplateCall, epilogues: Sequence[BaseSchedulerNode], prologues: Sequence[BaseSchedulerNode]
+) -> Placement | None:
+    """Where the nodes around `call` go; None if one of them can go nowhere."""
+    placement = Placement()
+    home = {name: {param} for name, param in call.epilogue_fusable_outputs.items()}
+    closed = set(call.result_buffers.values()) - set(home)
+    for node in epilogues:
+        if isinstance(node.node, MultiOutput):
+            continue
+        if not isinstance(node, SchedulerNode) or not isinstance(node.node, ComputedBuffer):
+            return None
+        if not isinstance(node.node.data, Pointwise) or node.is_reduction():
+            return None
+        reads = {dep.name for dep in node.read_writes.reads}
+        if reads & closed or not all(isinstance(dep, MemoryDep) for dep in node.read_writes.reads):
+            return None
+        sources = set().union(*(home[name] for name in reads if name in home))
+        param = _home(call, sources, node)
+        if param is None:
+            return None
+        placement.epilogues.setdefault(param, []).append(node)
+        placement.joined.setdefault(param, set()).update(sources - {param})
+        for name in node.get_buffer_names():
+            home[name] = {param}
+        if node.has_aliasing_or_mutation():
+            target = _written_in_place(call, node, param)
+            if target is None:
+                return None
+            placement.mutated.add(target)
+    if placement.mutated and not _only_inout_reads(call, placement, [*epilogues, *prologues]):
+        return None
+    return placement
+
+
+def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | None:
+    """The result in whose slot a node has all that it reads: the one of its own size."""
+    numel = _numel(node)
+    for param in sorted(sources):
+        own = sympy_product(call.results[param].layout.size)
+        if V.graph.sizevars.statically_known_equals(own, numel) and all(
+            _within_reach(call, param, other) for other in sources - {param}
+        ):
+            return param
+    return None
+
+
+def _numel(node: SchedulerNode) -> sympy.Expr:
+    iteration, reduction = node.get_ranges()
+    return sympy_product([*iteration, *reduction])
+
+
+def _within_reach(call: TemplateCall, param: str, other: str) -> bool:
+    """Whether the stored value of `other` is at hand in the slot of `param`, lane by lane: both are stored
+    once, in one block, and the subscripts of `other` are the first ones of `param`."""
+    mine, its = _stores(call, param), _stores(call, other)
+    if len(mine) != 1 or len(its) != 1:
+        return False
+    depth = len(its[0].subscripts)
+    tensor, its_tensor = call.kernel.tensor(param), call.kernel.tensor(other)
+    if tensor.dims[:depth] != its_tensor.dims:
+        return False
+    values = [subscript.value for subscript in mine[0].subscripts[:depth]]
+    if values != [subscript.value for subscript in its[0].subscripts]:
+        return False
+    if any(tile not in mine[0].tiles for tile in its[0].tiles):
+        return False
+    return _same_block(call, param, other)
+
+
+def _stores(call: TemplateCall, param: str) -> list[ir.Store]:
+    return [node for node in ir.walk(call.kernel) if isinstance(node, ir.Store) and node.param == param]
+
+
+def _same_block(call: TemplateCall, param: str, other: str) -> bool:
+    """Whether the two slots are lines of one block, so that what one names the other can read."""
+    body = call.source.body
+    positions = sorted(store_position(call, name) for name in (param, other))
+    between: Sequence[Line | LoadSlot | StoreSlot] = body[positions[0] : positions[1] + 1]
+    return all(item.indent >= between[0].indent for item in between) and (
+        between[0].indent == between[-1].indent
+    )
+
+
+def store_position(call: TemplateCall, param: str) -> int:
+    """Where in the body the one store slot of a result is."""
+    return next(
+        at for at, item in enumerate(call.source.body) if isinstance(item, StoreSlot) and item.param == param
+    )
+
+
+def tiles_of(call: TemplateCall, param: str) -> tuple[ir.Tile, ...]:
+    """The tiles of the block that the one store of a result stores."""
+    return _stores(call, param)[0].tiles
+
+
+# Results that are copied back to what they were made from
+
+
+def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> str | None:
+    """The buffer that `node` copies the new value of an `inout` parameter into, if it is the very tensor
+    that the kernel read: then each element is written by whoever read it."""
+    assert isinstance(node.node, ComputedBuffer), "asked of pointwise nodes only"
+    layout = node.node.layout
+    if not isinstance(layout, MutationLayout) or not call.results[param].inout:
+        return None
+    source = call.tensors[param].get_layout()
+    target = layout.target
+    while isinstance(target, MutableBox):
+        target = target.data
+    target = target.get_layout()
+    name = layout.get_buffer().get_name()
+    same = name == call.tensors[param].get_name() and all(
+        V.graph.sizevars.statically_known_equals(left, right)
+        for left, right in zip(
+            (*source.size, *source.stride, source.offset),
+            (*target.size, *target.stride, target.offset),
+            strict=True,
+        )
+    )
+    return name if same else None
+
+
+def _only_inout_reads(call: TemplateCall, placement: Placement, nodes: Sequence[BaseSchedulerNode]) -> bool:
+    """Whether nobody else in the kernel reads what it writes to."""
+    scheduler = V.graph.scheduler
+    for name in placement.mutated:
+        if sum(node.get_name() == name for node in call.tensors.values()) != 1:
+            return False
+        for node in nodes:
+            for dep in node.read_writes.reads:
+                if scheduler.mutation_real_name.get(dep.name, dep.name) == name:
+                    return False
+    return True

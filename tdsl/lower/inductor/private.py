@@ -1,0 +1,171 @@
+"""Every name of PyTorch's that is not public API, in one place, each with the reason why it is needed.
+
+A new release that renames one fails here first: `tests/inductor/test_private.py` names them all. Nothing
+else in tdsl imports from `torch._*` or `triton.runtime`; what differs between releases is settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+# Sizes, strides and indices of Inductor's are sympy expressions; it is PyTorch's dependency, not ours.
+import sympy
+import torch
+
+# Switches the cache of compiled graphs off, for those who want to see the code.
+from torch._functorch import config as functorch_config
+
+# Reads a compiled graph's own settings: is the epilogue's 32-bit question already answered by the user?
+from torch._inductor import config as inductor_config
+from torch._inductor import decomposition
+
+# The IR that a lowering reads and makes.
+from torch._inductor import ir
+from torch._inductor.ir import (
+    ComputedBuffer,
+    ExternKernel,
+    FixedLayout,
+    FlexibleLayout,
+    IRNode,
+    Layout,
+    MultiOutput,
+    MultiOutputLayout,
+    MutableBox,
+    Pointwise,
+    ReinterpretView,
+    TemplateBuffer,
+    TensorBox,
+)
+
+# The layout of a node that writes into a buffer that exists: a copy into an argument, say.
+from torch._inductor.ir import MutationLayoutSHOULDREMOVE as MutationLayout
+
+# 'cpu' here is C++ or Triton: what the rest of a compiled CPU graph is scheduled by.
+from torch._inductor.codegen.common import (
+    # Argument kinds of a kernel, for Triton's signature and its divisibility hints.
+    ArgName,
+    ConstexprArg,
+    # A line that vanishes if its buffer turns out to be needed by nobody.
+    DeferredLine,
+    # A removed output stays in the argument table as this marker.
+    RemovedArg,
+    # What a device has now, so that ours can extend it and keep the rest.
+    get_custom_backend_config_for_device,
+    get_custom_backend_pass_for_device,
+    get_scheduling_for_device,
+    get_wrapper_codegen_for_device,
+    # Makes sure that the stock schedulings are registered before ours replaces one.
+    init_backend_registration,
+    # How a device gets its scheduling: the hook for 'our templates go to Triton'.
+    register_backend_for_device,
+)
+
+# Loads a module from its text, through Inductor's cache on disk.
+from torch._inductor.codecache import PyCodeCache
+from torch._inductor.codegen.cpp import CppScheduling
+from torch._inductor.codegen.cuda_combined_scheduling import CUDACombinedScheduling
+from torch._inductor.codegen.triton import (
+    TritonKernel,
+    TritonScheduling,
+    # Prints a sympy expression in Triton's syntax.
+    texpr,
+)
+from torch._inductor.codegen.triton_utils import (
+    # Which arguments are divisible by 16, in the form that this triton wants.
+    config_of,
+    # Which arguments equal 1 and become constants.
+    equal_1_arg_indices,
+    # Argument name -> Triton type.
+    signature_to_meta,
+)
+from torch._inductor.lowering import (
+    # A call of the operator itself, for where there is no kernel of ours.
+    fallback_handler,
+    # Lowerings of ATen operators, for what our lowering leaves to them (empty outputs).
+    lowerings,
+    # Makes a tensor of the graph be another from here on: how a mutation is expressed.
+    mutate_to,
+    # The public-in-spirit way to lower a custom operator.
+    register_lowering,
+)
+from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
+from torch._inductor.dependencies import MemoryDep, StarDep, WeakDep
+from torch._inductor.scheduler import (
+    BaseSchedulerNode,
+    ExternKernelSchedulerNode,
+    FusedSchedulerNode,
+    SchedulerNode,
+)
+from torch._inductor.select_algorithm import ExternalTritonTemplateKernel, PartialRender
+from torch._inductor.utils import (
+    Placeholder,
+    # What a compiled program became, for those who count its kernels.
+    run_and_get_code,
+    sympy_dot,
+    sympy_product,
+)
+from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
+
+from torch.utils._sympy.symbol import SymT, symbol_is_type
+
+
+# Inside an operator's own autograd function: the call that lies below it.
+from torch._C import _AutoDispatchBelowAutograd as below_autograd
+from torch._C import _after_autograd_keyset as after_autograd
+
+# A tile's array in Triton's interpreter.
+from triton.runtime.interpreter import TensorHandle
+
+
+def size_hint(expr: sympy.Expr) -> int:
+    """A likely value of a size. `optimization_hint` since 2.12 (some builds of it: `size_hint`)."""
+    sizevars = V.graph.sizevars
+    ask = getattr(sizevars, "optimization_hint", None) or sizevars.size_hint
+    return int(ask(expr, fallback=8192))
+
+
+def fits_in_32_bits(number: sympy.Expr | int) -> bool:
+    """Whether a number of elements fits in 32 bits; if it does now, the graph is guarded to keep it so."""
+    return bool(TritonScheduling.can_use_32bit_indexing(sympy.sympify(number), []))
+
+
+def raw_stream(device: torch.device) -> int:
+    """The current stream of a GPU, as a launcher takes it; the interpreter has none."""
+    if device.type != "cuda":
+        return 0
+    return int(
+        torch._C._cuda_getCurrentRawStream(
+            torch.cuda.current_device() if device.index is None else device.index
+        )
+    )
+
+
+def register_decomposition(op: torch._ops.OpOverload, function: Callable[..., Any]) -> None:
+    """Makes `function` what Inductor traces in place of `op`. Its table is copied once, on first use."""
+    decomposition.register_decomposition([op])(function)
+    decomposition.fast_random_decomps.cache_clear()
+
+
+def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None:
+    """Where `device` is scheduled by exactly `base`, schedules it by `extended`."""
+    init_backend_registration()
+    before = get_scheduling_for_device(device)
+
+    def schedule(scheduler: Any) -> Any:
+        made = before(scheduler)
+        return extended(scheduler) if type(made) is base else made
+
+    register_backend_for_device(
+        device,
+        schedule,
+        get_wrapper_codegen_for_device(device),
+        get_wrapper_codegen_for_device(device, cpp_wrapper=True),
+        get_wrapper_codegen_for_device(device, fx_wrapper=True),
+        get_custom_backend_pass_for_device(device),
+        get_custom_backend_config_for_device(device),
+    )
+
+
+__all__ = [name for name in dir() if not name.startswith("_") and name != "annotations"]

@@ -1,0 +1,84 @@
+"""What tdsl registers with PyTorch's compiler: a lowering for each operator, and a scheduling per device.
+
+    register_operator(torch.ops.tdsl.matmul.d3f9, kernel, reference)    ->    calls of it are lowered by `lowering`
+
+On a CPU whose Triton is not interpreted a call becomes the reference before it is lowered, and what cannot
+(it writes to its arguments) stays a call of the operator.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from tdsl import ir
+from tdsl.ir import Kernel
+from tdsl.lower.inductor.lowering import lower_call
+from tdsl.lower.inductor.private import (
+    V,
+    after_autograd,
+    below_autograd,
+    fallback_handler,
+    register_decomposition,
+    register_lowering,
+)
+from tdsl.lower.inductor.scheduling import extend_schedulings
+
+Reference = Callable[[tuple[Any, ...]], Any]
+
+
+def interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter, which needs no GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Reference) -> None:
+    """Makes the compiler know `op`. `reference` takes the arguments of a call in a graph and returns what
+    the call is instead, or NotImplemented."""
+    _extend()
+    defaults = {argument.name: argument.default_value for argument in op._schema.arguments}
+    fallback = fallback_handler(op, add_to_fallback_set=False)
+
+    def lower(*args: Any, **kwargs: Any) -> Any:
+        arguments = {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
+        devices = [box.get_device() for param, box in _boxes(kernel, arguments)]
+        if devices[0].type == "cpu" and (not interpreted() or V.graph.cpp_wrapper):
+            return fallback(*args, **kwargs)
+        value = V.graph.current_node.meta["val"]
+        # Where the call was made functional, the new values of what it writes to follow the outputs.
+        outputs = (value if isinstance(value, tuple | list) else [value])[: len(kernel.outputs)]
+        made = lower_call(kernel, arguments, outputs, f32_precision(devices[0].type))
+        return None if not kernel.outputs else made[0] if len(made) == 1 else tuple(made)
+
+    register_lowering(op, type_promotion_kind=None)(lower)
+    register_decomposition(op, lambda *args: reference(args))
+
+
+def call_below_autograd(op: torch._ops.OpOverload, keyset: Any, args: tuple[Any, ...]) -> Any:
+    """The call, from inside the operator's own autograd function."""
+    with below_autograd():
+        return op.redispatch(keyset & after_autograd, *args)
+
+
+def f32_precision(device_type: str) -> str:
+    """How `dot` multiplies f32 on a device: as PyTorch's own matmul is set to."""
+    if device_type == "cpu" or torch.get_float32_matmul_precision() == "highest":
+        return "ieee"
+    return "tf32"
+
+
+@cache
+def _extend() -> None:
+    extend_schedulings()
+
+
+def _boxes(kernel: Kernel, arguments: dict[str, Any]) -> list[tuple[ir.Tensor, Any]]:
+    return [
+        (param, arguments[param.name])
+        for param in kernel.params
+        if isinstance(param, ir.Tensor) and arguments[param.name] is not None
+    ]

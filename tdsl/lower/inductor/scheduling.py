@@ -1,0 +1,112 @@
+"""How the scheduler treats a template call: what may be fused with it, and who generates its code.
+
+    on a GPU:  Inductor's own scheduling, with wider rules for what goes behind a template call
+    on a CPU:  a template call -> Triton (in its interpreter); everything else -> C++, as ever
+
+Both are registered for their device, as a backend of somebody else's would be. They touch nodes that have
+a `TemplateCall` in them and leave all others to the scheduling that they extend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.placement import place
+from tdsl.lower.inductor.private import (
+    BaseSchedulerNode,
+    CppScheduling,
+    CUDACombinedScheduling,
+    FusedSchedulerNode,
+    TritonScheduling,
+    V,
+    extend_scheduling,
+)
+
+
+class TemplateScheduling:
+    """Mixed into a device's scheduling, before it."""
+
+    def __init__(self, scheduler: Any) -> None:
+        super().__init__(scheduler)  # type: ignore[call-arg]
+        self._templates = TritonScheduling(scheduler)
+
+    def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
+        # The scheduler has compared what one writes with what the other reads, element by element.
+        if _is_call(node1) or _is_call(node2):
+            return _can_place(node1, node2)
+        return super().can_fuse_vertical(node1, node2)  # type: ignore[misc, no-any-return]
+
+    def can_fuse_multi_outputs_template(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
+        # Asked before the scheduler's own rules for what may follow a template, which know neither several
+        # nodes behind one with several outputs, nor a copy into the tensor that the template has read.
+        if super().can_fuse_multi_outputs_template(node1, node2):  # type: ignore[misc]
+            return True
+        return (
+            _is_call(node1)
+            and not _is_call(node2)
+            and bool(node1.get_operation_names() & node2.ancestors)
+            and not node2.get_operation_names() & node1.ancestors
+            and node1.get_device() == node2.get_device()
+            and not (node1.get_buffer_names() | node2.get_buffer_names()) & V.graph.no_fuse_buffer_names
+            and _can_place(node1, node2)
+            and self.scheduler.can_fuse_vertical(node1, node2)  # type: ignore[attr-defined]
+        )
+
+    def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
+        if _is_call(node1) or _is_call(node2):
+            return False
+        return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
+
+    def fuse(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> FusedSchedulerNode:
+        if _is_call(node1) or _is_call(node2):
+            return FusedSchedulerNode.fuse(node1, node2)
+        return super().fuse(node1, node2)  # type: ignore[misc, no-any-return]
+
+    def codegen_template(
+        self,
+        template_node: BaseSchedulerNode,
+        epilogue_nodes: Sequence[BaseSchedulerNode],
+        prologue_nodes: Sequence[BaseSchedulerNode],
+    ) -> str | None:
+        call = template_node.node
+        if not isinstance(call, TemplateCall):
+            return super().codegen_template(template_node, epilogue_nodes, prologue_nodes)  # type: ignore[misc, no-any-return]
+        kernel, render = call.make_kernel_render(call)
+        self._templates._codegen_single_template(
+            kernel, render, template_node, epilogue_nodes, prologue_nodes
+        )
+        self._templates.codegen_comment([*prologue_nodes, template_node, *epilogue_nodes], kernel.kernel_name)
+        kernel.call_kernel(kernel.kernel_name, call)
+        V.graph.removed_buffers |= kernel.removed_buffers
+        V.graph.inplaced_to_remove |= kernel.inplaced_to_remove
+        self.free_buffers_in_scheduler()  # type: ignore[attr-defined]
+        return None
+
+
+class CpuScheduling(TemplateScheduling, CppScheduling):  # type: ignore[misc]
+    """C++, and Triton's interpreter for template calls."""
+
+
+class GpuScheduling(TemplateScheduling, CUDACombinedScheduling):  # type: ignore[misc]
+    """Inductor's scheduling for a GPU, with template calls."""
+
+
+def _can_place(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
+    """Whether a kernel can have both: one is, or holds, a template call."""
+    if _is_call(node1) and _is_call(node2):
+        return False
+    nodes = [*node1.get_nodes(), *node2.get_nodes()]
+    at = next(at for at, node in enumerate(nodes) if node.is_template())
+    return place(nodes[at].node, nodes[at + 1 :], nodes[:at]) is not None
+
+
+def _is_call(node: BaseSchedulerNode) -> bool:
+    return isinstance(node.get_template_node(), TemplateCall)
+
+
+def extend_schedulings() -> None:
+    """Registers ours in place of Inductor's own for CPUs and GPUs. What somebody else registered stays."""
+    extend_scheduling("cpu", CppScheduling, CpuScheduling)
+    extend_scheduling("cuda", CUDACombinedScheduling, GpuScheduling)

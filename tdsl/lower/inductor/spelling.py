@@ -1,0 +1,176 @@
+"""The module that Inductor compiles: the decorator, the `def` line, and a kernel's body.
+
+    body lines, configs, arguments    ->    @triton_heuristics.cached_autotune(configs=[...], ...)
+                                            @triton.jit
+                                            def triton_(in_ptr0, out_ptr0, ks0, BLOCK_M_: tl.constexpr): ...
+
+The kernel carries its own decorator so that every road of Inductor's (compile workers, the static launcher,
+the C++ wrapper, AOTInductor) takes it like a kernel of its own. What is in the body is others' business.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tdsl.lower.inductor.private import (
+    ArgName,
+    ConstexprArg,
+    DeviceProperties,
+    Placeholder,
+    TritonKernel,
+    V,
+    config_of,
+    equal_1_arg_indices,
+    signature_to_meta,
+)
+from tdsl.lower.triton import Config, TritonSource
+
+if TYPE_CHECKING:
+    from tdsl.lower.inductor.kernel import TemplateKernel
+
+COMPILED = (
+    "import triton.language as tl",
+    "from torch._inductor.runtime.triton_helpers import libdevice, math as tl_math",
+    "triton_helpers.set_driver_to_gpu()",
+)
+INTERPRETED = (
+    "from tdsl.lower.inductor.interpreter import language as tl, libdevice, tl_math",
+    "from triton import language",  # the interpreter looks for its language among a function's globals
+)
+
+
+def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
+    """The text of `kernel`'s module. Leaves what a launch needs in the kernel's two `_meta` tables."""
+    argdefs, _, signature, _ = kernel.args.python_argdefs()
+    source = kernel.call.source
+    for name, _value in source.configs[0].constants:
+        signature.append(ConstexprArg(name))
+        argdefs.append(ArgName(name, is_constexpr=True))
+    device = V.graph.get_current_device_or_throw()
+    kernel.triton_meta = {
+        "signature": signature_to_meta(
+            signature, size_dtype=kernel.index_dtype, argdefs=argdefs, is_template=True
+        ),
+        "device": DeviceProperties.create(device),
+        "constants": {signature[i].name: 1 for i in equal_1_arg_indices(signature)},
+        "configs": [config_of(signature)],
+        **TritonKernel.triton_meta_common(),
+    }
+    accumulated = [
+        kernel.args.output_buffers[kernel.call.result_buffers[pointer.param]]
+        for pointer in source.pointers
+        if pointer.accumulated
+    ]
+    if accumulated:
+        kernel.triton_meta["reset_to_zero"] = tuple(map(str, accumulated))
+    kernel.inductor_meta = {
+        **launch_meta(source),
+        "kernel_name": str(Placeholder.DESCRIPTIVE_NAME),
+        "mutated_arg_names": [],
+        "optimize_mem": V.graph.is_inference or V.graph.is_backward,
+        **({} if device.type == "cpu" else TritonKernel.inductor_meta_common()),
+    }
+    return module_text(
+        name=str(Placeholder.KERNEL_NAME),
+        arguments=[argument.full_name() for argument in argdefs],
+        # Nothing is tuned in the interpreter: it runs the first config.
+        configs=source.configs[:1] if device.type == "cpu" else source.configs,
+        body=body,
+        triton_meta=kernel.triton_meta,
+        inductor_meta=kernel.inductor_meta,
+        device_type=device.type,
+    )
+
+
+def launch_meta(source: TritonSource) -> dict[str, Any]:
+    """The grid of each config, for a launcher in Python and in C++, and which arguments are constants."""
+    return {
+        "grid_type": "PrecomputedGrid",
+        "precomputed_grids": [
+            {
+                "config": dict(config.constants),
+                "python": [config.grid, "1", "1"],
+                "cpp": [cpp_arithmetic(config.grid), "1", "1"],
+                "python_slow": [config.grid, "1", "1"],
+            }
+            for config in source.configs
+        ],
+        "extra_launcher_args": [],
+        "declared_constexpr_names": [name for name, _ in source.configs[0].constants],
+    }
+
+
+def module_text(
+    *,
+    name: str,
+    arguments: Sequence[str],
+    configs: Sequence[Config],
+    body: Sequence[str],
+    triton_meta: Mapping[str, Any],
+    inductor_meta: Mapping[str, Any],
+    device_type: str,
+) -> str:
+    lines = [
+        "import triton",
+        "from torch._inductor.runtime import triton_helpers, triton_heuristics",
+        "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
+        *(INTERPRETED if device_type == "cpu" else COMPILED),
+        "",
+        "@triton_heuristics.cached_autotune(",
+        "    size_hints=None,",
+        "    configs=[",
+        *(f"        {_spell_config(config)}," for config in configs),
+        "    ],",
+        f"    triton_meta={dict(triton_meta)!r},",
+        "    heuristic_type=HeuristicType.TEMPLATE,",
+        "    filename=__file__,",
+        f"    inductor_meta={dict(inductor_meta)!r},",
+        "    custom_kernel=True,",
+        ")",
+        "@triton.jit",
+        f"def {name}({', '.join(arguments)}):",
+        *(f"    {line}" if line else "" for line in body),
+    ]
+    text = "\n".join(line for line in lines) + "\n"
+    # The wrapper holds this text between ''' and hashes it before and after it is stripped.
+    assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
+    return text
+
+
+def cpp_arithmetic(text: str) -> str:
+    """Integer arithmetic in Python's syntax, over non-negative numbers, in C++'s."""
+    return _cpp(ast.parse(text, mode="eval").body)
+
+
+def _cpp(node: ast.expr) -> str:
+    match node:
+        case ast.BinOp(left=left, op=op, right=right):
+            return f"({_cpp(left)} {_CPP_OPERATORS[type(op)]} {_cpp(right)})"
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return f"(-{_cpp(operand)})"
+        case ast.Constant(value=int(value)):
+            return str(value)
+        case ast.Name(id=name):
+            return name
+    raise AssertionError(f"a grid is integer arithmetic, not {ast.unparse(node)}")
+
+
+_CPP_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.FloorDiv: "/",
+}
+
+
+def _spell_config(config: Config) -> str:
+    options = {
+        "num_warps": config.num_warps,
+        "num_stages": config.num_stages,
+        "num_ctas": config.num_ctas,
+        "maxnreg": config.maxnreg,
+    }
+    given = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
+    return f"triton.Config({dict(config.constants)!r}{given})"

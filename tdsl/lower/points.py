@@ -1,0 +1,254 @@
+"""Load and store points: subscripts → pointers and masks, as slots.
+
+    load A[m, k]
+    A_tile = tl.load(A_ + m_[:, None] * 50 + k_[None, :], mask=m_mask[:, None] & k_mask[None, :], other=0.0)
+
+A mask has one term per tile that may be ragged and one per subscript that `check` could not prove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tdsl import ir
+from tdsl.lower import values
+from tdsl.lower.binding import Extent
+from tdsl.lower.expressions import Expressions
+from tdsl.lower.extents import multiply, product
+from tdsl.lower.specialization import Specialization
+from tdsl.lower.tiles import Tiles
+from tdsl.lower.triton import LoadSlot, StoreSlot
+from tdsl.lower.values import Value, aligned
+from tdsl.lower.writer import Writer
+from tdsl.types import DTYPES
+
+
+@dataclass(kw_only=True)
+class _Demand:
+    """Along which tiles somebody relies on a load reading zero outside."""
+
+    tiles: tuple[ir.Tile, ...]  # of the block
+    relied: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a point is: one index per dimension, aligned to the block `tiles`."""
+
+    tiles: tuple[ir.Tile, ...]
+    subscripts: tuple[Value, ...]
+    moves: tuple[frozenset[str], ...]  # the tiles along which each subscript varies
+    mask: str | None
+
+
+class Points:
+    def __init__(self, specialization: Specialization, writer: Writer, tiles: Tiles) -> None:
+        self.specialization = specialization
+        self.writer = writer
+        self.tiles = tiles
+        self.expressions: Expressions  # set once both exist
+        self._demands: dict[str, _Demand] = {}
+
+    def rely(self, points: frozenset[str], tile: ir.Tile) -> None:
+        """Somebody needs the lanes outside `tile` of these load points to hold zero."""
+        for point in points:
+            self._demands[point].relied.add(tile.key)
+        if points:
+            self.tiles.mask(tile)
+
+    def load(self, expr: ir.Load) -> Value:
+        dtype = self.specialization.dtype(expr.type.dtype)
+        place = self._place(expr.param, expr.subscripts, expr.type.tiles, unchecked=expr.unchecked)
+        otherwise = self.expressions.emit(expr.otherwise) if expr.otherwise is not None else None
+        floating = DTYPES[dtype].category == 2
+        other = otherwise.text if otherwise is not None else ("0.0" if floating else "0")
+        pointer = self._pointer(expr.param, place)
+        plain = (
+            f"tl.load({pointer})"
+            if place.mask is None
+            else f"tl.load({pointer}, mask={place.mask}, other={other})"
+        )
+        target = self.writer.name(f"{expr.point}_tile")
+        demand = self._demands[expr.point] = _Demand(tiles=place.tiles)
+        guarded = expr.otherwise is not None and not all(item.in_bounds for item in expr.subscripts)
+        slot = LoadSlot(
+            span=expr.span,
+            indent=self.writer.indent,
+            point=expr.point,
+            param=expr.param,
+            target=target,
+            dtype=dtype,
+            shape=tuple(map(self.tiles.block, place.tiles)),
+            index=self._flat_index(expr.param, place),
+            mask=place.mask,
+            plain=plain,
+            neutral=None,
+            other=other,
+            fusable=not expr.nofuse and not self.specialization.kernel.tensor(expr.param).inout,
+        )
+        tiles, mask = self.tiles, place.mask
+
+        def settle() -> LoadSlot:
+            if guarded:
+                return replace(slot, neutral=mask)
+            relied = [tile for tile in demand.tiles if tile.key in demand.relied]
+            terms = [aligned(tiles.mask(tile), demand.tiles).text for tile in relied]
+            return replace(slot, neutral=" & ".join(terms) or None)
+
+        self.writer.add(settle)
+        zero = {tile.key: frozenset({expr.point}) for tile in place.tiles} if _is_zero(other) else {}
+        return Value(text=target, dtype=dtype, tiles=place.tiles, zero=zero)
+
+    def store(self, statement: ir.Store) -> None:
+        dtype = self.specialization.dtype(self.specialization.kernel.tensor(statement.param).dtype)
+        value = self.expressions.block(self.expressions.emit(statement.value), statement.tiles, dtype)
+        place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
+        pointer = self._pointer(statement.param, place)
+        mask = f", mask={place.mask}" if place.mask is not None else ""
+        self.writer.add(
+            StoreSlot(
+                span=statement.span,
+                indent=self.writer.indent,
+                param=statement.param,
+                value=value.text,
+                dtype=dtype,
+                shape=tuple(map(self.tiles.block, place.tiles)),
+                indices=tuple(index.text for index, _, _ in self._dimensions(statement.param, place)),
+                mask=place.mask,
+                plain=f"tl.store({pointer}, {value.text}{mask})",
+                fusable=not statement.nofuse and not self.specialization.kernel.tensor(statement.param).inout,
+            )
+        )
+
+    def accumulate(self, statement: ir.Accumulate) -> None:
+        dtype = self.specialization.dtype(self.specialization.kernel.tensor(statement.param).dtype)
+        value = self.expressions.block(self.expressions.emit(statement.value), statement.tiles, dtype)
+        place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
+        mask = f", mask={place.mask}" if place.mask is not None else ""
+        pointer = self._pointer(statement.param, place)
+        self.writer.line(f'tl.atomic_add({pointer}, {value.text}{mask}, sem="relaxed")')
+
+    # Where
+
+    def _place(
+        self, param: str, subscripts: Sequence[ir.Subscript], tiles: tuple[ir.Tile, ...], *, unchecked: bool
+    ) -> _Place:
+        found, moves = [], []
+        terms = [
+            aligned(self.tiles.mask(tile), tiles).text for tile in tiles if not self.specialization.even(tile)
+        ]
+        sizes = self.specialization.split(param)
+        for item, (extents, _) in zip(subscripts, sizes, strict=True):
+            value = self.expressions.emit(item.value)
+            moves.append(frozenset(tile.key for tile in value.tiles))
+            value = aligned(value, tiles)
+            if not item.in_bounds:
+                value = self._named(value, f"{param}_index")
+                if not unchecked:
+                    terms += self._checks(value, product(extents))
+            found.append(value)
+        mask = " & ".join(terms) or None
+        return _Place(tiles=tiles, subscripts=tuple(found), moves=tuple(moves), mask=mask)
+
+    def _named(self, value: Value, base: str) -> Value:
+        if value.text.isidentifier():
+            return value
+        name = self.writer.name(base)
+        self.writer.line(f"{name} = {value.text}")
+        return value.named(name)
+
+    @staticmethod
+    def _checks(value: Value, size: Extent) -> list[str]:
+        above = f"({value.inside(values.BITOR)} < {size})"
+        return [above] if value.nonnegative else [f"({value.inside(values.BITOR)} >= 0)", above]
+
+    def _dimensions(self, param: str, place: _Place) -> list[tuple[Value, Extent, Extent]]:
+        """Index, size and stride of every dimension that the caller's tensor has; a subscript of
+        `R...` is taken apart where its dimensions do not lie in one run of memory."""
+        dimensions = []
+        for value, (sizes, strides) in zip(place.subscripts, self.specialization.split(param), strict=True):
+            if len(sizes) == 1:
+                dimensions.append((value, sizes[0], strides[0]))
+                continue
+            value = self._named(value, f"{param}_index") if len(sizes) > 1 and not _simple(value) else value
+            for at, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+                inner = product(sizes[at + 1 :])
+                text = value.inside(values.PRODUCT)
+                if inner != 1:
+                    text = f"{text} // {_factor(inner)}"
+                if at > 0:
+                    text = f"{text} % {_factor(size)}"
+                strength = value.strength if text == value.text else values.PRODUCT
+                dimensions.append((replace(value, text=text, strength=strength), size, stride))
+        return dimensions
+
+    def _pointer(self, param: str, place: _Place) -> str:
+        arg = self.specialization.tensor(param)
+        terms = [f"{param}_"]
+        if arg.offset != 0:
+            terms.append(_factor(arg.offset))
+        dimensions = self._dimensions(param, place)
+        covered: set[str] = set()
+        still: list[tuple[Value, frozenset[str]]] = []
+        at = 0
+        for value, moves, (sizes, strides) in zip(
+            place.subscripts, place.moves, self.specialization.split(param), strict=True
+        ):
+            run = _one_run(sizes, strides)
+            steps = (
+                [(value, run)]
+                if run is not None
+                else [(v, s) for v, _, s in dimensions[at : at + len(sizes)]]
+            )
+            at += len(sizes)
+            if all(stride == 0 for _, stride in steps):
+                still.append((value, moves))
+                continue
+            covered |= moves
+            terms += [_times(index, stride) for index, stride in steps if stride != 0 and index.text != "0"]
+        # A tile along which nothing moves still gives the block its shape.
+        for value, moves in still:
+            if not moves <= covered:
+                covered |= moves
+                terms.append(_times(value, 0))
+        return " + ".join(terms)
+
+    def _flat_index(self, param: str, place: _Place) -> str:
+        """The row-major position in the tensor's logical shape."""
+        sizes = [product(extents) for extents, _ in self.specialization.split(param)]
+        terms = []
+        for at, value in enumerate(place.subscripts):
+            if value.text != "0":
+                terms.append(_times(value, product(sizes[at + 1 :])))
+        return " + ".join(terms) or "0"
+
+
+def _one_run(sizes: tuple[Extent, ...], strides: tuple[Extent, ...]) -> Extent | None:
+    """The stride with which one index walks all of these dimensions, or None."""
+    kept = [(size, stride) for size, stride in zip(sizes, strides, strict=True) if size != 1]
+    if not kept:
+        return 0
+    for (_, outer), (size, inner) in zip(kept, kept[1:], strict=False):
+        if multiply(size, inner) != outer:
+            return None
+    return kept[-1][1]
+
+
+def _simple(value: Value) -> bool:
+    return value.text.removesuffix("[:, None]").removesuffix("[None, :]").isidentifier()
+
+
+def _factor(extent: Extent) -> str:
+    text = str(extent)
+    return text if text.isidentifier() or text.isdigit() else f"({text})"
+
+
+def _times(value: Value, stride: Extent) -> str:
+    if stride == 1:
+        return value.inside(values.SUM)
+    return f"{value.inside(values.PRODUCT)} * {_factor(stride)}"
+
+
+def _is_zero(other: str) -> bool:
+    return other in ("0", "0.0", "False")

@@ -1,0 +1,295 @@
+"""A kernel and one binding, put together: what each dimension, dtype, constant and tile comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tdsl import ir
+from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.extents import ceildiv, multiply, product
+from tdsl.lower.triton import Config
+from tdsl.signature import Environment, evaluate
+from tdsl.types import DType
+
+MAX_LANES = 1 << 20  # of one block, Triton's limit
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A tuning candidate whose condition holds: its settings, `let`s among them, as numbers."""
+
+    options: Mapping[str, int]
+    settings: Mapping[str, Scalar]
+    chosen: tuple[str, ...]  # the settings that vary between candidates
+
+
+class Specialization:
+    """Answers for one call: `dim`, `dtype`, `value`, `block`, `even`, `candidates`."""
+
+    def __init__(self, kernel: ir.Kernel, binding: Binding) -> None:
+        self.kernel = kernel
+        self.binding = binding
+        self.dims: dict[str, Extent] = {}
+        self.rest: dict[str, tuple[Extent, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self.present = frozenset(
+            item.name for item in kernel.params if isinstance(item, ir.Tensor) and binding.tensors[item.name]
+        )
+        self.dot_tiles = frozenset(
+            tile.key
+            for node in ir.walk(kernel)
+            if isinstance(node, ir.Dot)
+            for tile in (*node.left.type.tiles, *node.right.type.tiles)
+        )
+        self._solve()
+        self.candidates = tuple(self._candidates())
+        self._check_blocks()
+
+    def tensor(self, name: str) -> TensorArg:
+        arg = self.binding.tensors[name]
+        assert arg is not None, f"{name} is absent, yet the kernel touches it"
+        return arg
+
+    def split(self, name: str) -> tuple[tuple[tuple[Extent, ...], tuple[Extent, ...]], ...]:
+        """Sizes and strides behind each declared dimension of a tensor; several only for `R...`."""
+        arg = self.tensor(name)
+        dims = self.kernel.tensor(name).dims
+        leading = len(arg.shape) - len(dims) + 1
+        groups = []
+        at = 0
+        for dim in dims:
+            width = leading if isinstance(dim, ir.RestDim) else 1
+            groups.append((arg.shape[at : at + width], arg.strides[at : at + width]))
+            at += width
+        return tuple(groups)
+
+    def dtype(self, dtype: DType) -> str:
+        return dtype.resolve(self.dtypes, self.binding.index_dtype)
+
+    def value(
+        self, expr: ir.Expr, settings: Mapping[str, Scalar] | None = None, *, likely: bool = False
+    ) -> Scalar:
+        """What a compile-time expression comes to; `likely` takes a dynamic size's hint."""
+        dims = {
+            name: extent if isinstance(extent, int) else self._hint(extent)
+            for name, extent in self.dims.items()
+            if isinstance(extent, int) or likely
+        }
+        scalars = {k: v for k, v in self.binding.scalars.items() if not isinstance(v, str)}
+        environment = Environment(
+            dims=dims,
+            params={**scalars, **self.binding.consts},
+            settings=settings or {},
+            present=self.present,
+            dtypes=self.dtypes,
+        )
+        result = evaluate(expr, environment)
+        assert isinstance(result, bool | int | float | str)
+        return result
+
+    def integer(self, expr: ir.Expr, settings: Mapping[str, Scalar] | None = None) -> int | None:
+        """The value of an integer expression, or None where it is known only on the GPU."""
+        try:
+            value = self.value(expr, settings)
+        except KeyError:
+            return None
+        assert isinstance(value, int)
+        return value
+
+    def block(self, tile: ir.Tile, candidate: Candidate) -> int:
+        if tile.scalar:
+            return 1
+        if tile.role == "whole":
+            size = self.value(tile.stop, candidate.settings)
+            assert isinstance(size, int)
+            least = 16 if tile.key in self.dot_tiles else 1  # the least that tl.dot contracts
+            return max(least, 1 << max(size - 1, 0).bit_length())
+        assert tile.block is not None, f"{tile} has no block"
+        block = self.value(tile.block, candidate.settings)
+        assert isinstance(block, int)
+        return block
+
+    def even(self, tile: ir.Tile) -> bool:
+        """Whether the tile's blocks cover its range without a lane outside, in every candidate."""
+        if tile.scalar:
+            return True
+        for candidate in self.candidates:
+            start = self.integer(tile.start, candidate.settings)
+            stop = self.integer(tile.stop, candidate.settings)
+            if start is None or stop is None or (stop - start) % self.block(tile, candidate):
+                return False
+            if tile.role == "whole" and stop == 0:
+                return False  # a block has a lane even where the dimension has none
+        return True
+
+    def configs(self) -> tuple[Config, ...]:
+        return tuple(
+            Config(
+                constants=tuple((f"{name}_", candidate.settings[name]) for name in candidate.chosen),  # type: ignore[misc]
+                num_warps=candidate.options.get("num_warps"),
+                num_stages=candidate.options.get("num_stages"),
+                num_ctas=candidate.options.get("num_ctas"),
+                maxnreg=candidate.options.get("maxnreg"),
+                grid=str(self._programs(candidate)),
+            )
+            for candidate in self.candidates
+        )
+
+    def _programs(self, candidate: Candidate) -> Extent:
+        counts: Extent = 1
+        for tile in self.kernel.grid:
+            size = self.extent(tile.stop)
+            counts = multiply(counts, ceildiv(size, self.block(tile, candidate)))
+        return counts
+
+    def extent(self, expr: ir.Expr) -> Extent:
+        """A size as an integer or as text over size arguments."""
+        known = self.integer(expr)
+        if known is not None:
+            return known
+        match expr:
+            case ir.DimRef(name=name):
+                return self.dims[name]
+            case ir.ParamRef(name=name):
+                value = self.binding.scalars[name]
+                assert isinstance(value, int | str)
+                return value
+            case ir.Binary(op=op, left=left, right=right) if op in ("+", "-", "*", "//", "%"):
+                return f"({self.extent(left)} {op} {self.extent(right)})"
+            case ir.Elementwise(function="cdiv", arguments=(left, right)):
+                below = self.extent(right)
+                return f"(({self.extent(left)} + {below} - 1) // {below})"
+            case _:
+                raise TdslError(
+                    [
+                        Diagnostic(
+                            code=Code.BAD_GRID,
+                            message="the size of this dimension varies from call to call, and this is more "
+                            "arithmetic than a launch can do",
+                            span=expr.span,
+                            help="use + - * // % and cdiv, or compile with a static size",
+                        )
+                    ]
+                )
+
+    def _hint(self, extent: str) -> int:
+        return self.binding.hints.get(extent, 4096)
+
+    def _solve(self) -> None:
+        for item in (*self.kernel.params, *self.kernel.outputs):
+            if not isinstance(item, ir.Tensor) or self.binding.tensors[item.name] is None:
+                continue
+            arg = self.tensor(item.name)
+            self._solve_dtype(item.dtype, arg.dtype)
+            for dim, (sizes, _) in zip(item.dims, self.split(item.name), strict=True):
+                match dim:
+                    case ir.RestDim(name=name):
+                        self.rest.setdefault(name, sizes)
+                        self._solve_dim(name, product(sizes))
+                    case ir.DimRef(name=name):
+                        self._solve_dim(name, sizes[0])
+        for param in self.kernel.params:
+            if isinstance(param, ir.Const) and param.type == "dtype":
+                self.dtypes[param.name] = str(self.binding.consts[param.name])
+
+    def _solve_dim(self, name: str, size: Extent) -> None:
+        if name not in self.dims or (isinstance(size, int) and isinstance(self.dims[name], str)):
+            self.dims[name] = size
+
+    def _solve_dtype(self, dtype: DType, name: str) -> None:
+        match dtype.names:
+            case (str(variable),) if dtype.variables():
+                self.dtypes.setdefault(variable, name)
+
+    def _candidates(self) -> Iterator[Candidate]:
+        lets = {let.name: let.value for let in self.kernel.lets}
+        conditions = []
+        seen = []
+        for candidate in self.kernel.candidates:
+            settings: dict[str, Scalar] = {}
+            for name, expr in candidate.items:
+                settings[name] = self.value(expr, settings, likely=True)
+            chosen = tuple(name for name in settings if name not in ir.OPTIONS)
+            options = {name: int(settings[name]) for name in settings if name in ir.OPTIONS}
+            for name, expr in lets.items():
+                settings[name] = self.value(expr, settings)
+            if candidate.condition is not None:
+                conditions.append(candidate.condition)
+                if not self.value(candidate.condition, settings, likely=True):
+                    continue
+            found = Candidate(options=options, settings=settings, chosen=chosen)
+            if found not in seen:
+                seen.append(found)
+                yield found
+        if not seen:
+            raise TdslError(
+                [
+                    Diagnostic(
+                        code=Code.BAD_CONFIG,
+                        message="no config is left for this call: no condition holds",
+                        span=conditions[0].span,
+                        help="add a config without 'if'",
+                    )
+                ]
+            )
+
+    def _check_blocks(self) -> None:
+        for tile in _tiles(self.kernel):
+            for candidate in self.candidates:
+                if tile.scalar:
+                    continue
+                block = self.block(tile, candidate)
+                if block < 1 or block & (block - 1) or block > MAX_LANES:
+                    size = (
+                        f"the dimension, {self.value(tile.stop, candidate.settings)}, needs"
+                        if tile.role == "whole"
+                        else "this is"
+                    )
+                    raise TdslError(
+                        [
+                            Diagnostic(
+                                code=Code.BAD_BLOCK,
+                                message=f"tile '{tile.name}': {size} a block of {block}; a block is a power "
+                                f"of two from 1 to {MAX_LANES}",
+                                span=tile.span if tile.block is None else tile.block.span,
+                            )
+                        ]
+                    )
+
+
+def _tiles(kernel: ir.Kernel) -> Iterator[ir.Tile]:
+    yield from kernel.grid
+    for node in ir.walk(kernel):
+        if isinstance(node, ir.For | ir.Whole):
+            yield node.tile
+
+
+def static_axes(kernel: ir.Kernel) -> tuple[tuple[str, int], ...]:
+    """The tensor dimensions, as (parameter, declared axis), whose sizes must be known at compile time:
+    those that a block, a `let`, a `whole` or a compile-time condition depends on. For `R...` it
+    stands for every leading size."""
+    roots: list[ir.Node] = [let.value for let in kernel.lets]
+    for node in ir.walk(kernel):
+        match node:
+            case ir.Whole(tile=tile):
+                roots.append(tile.stop)
+            case ir.For(tile=tile) if tile.block is not None:
+                roots.append(tile.block)
+            case ir.If(branches=branches):
+                roots.extend(condition for condition, _ in branches if condition.type.constant)
+            case ir.Select(condition=condition):
+                roots.append(condition)
+            case ir.Elementwise(function="next_pow2"):
+                roots.append(node)
+    roots.extend(tile.block for tile in kernel.grid if tile.block is not None)
+    names = {node.name for root in roots for node in ir.walk(root) if isinstance(node, ir.DimRef)}
+    axes = []
+    for param in kernel.params:
+        if isinstance(param, ir.Tensor):
+            for axis, dim in enumerate(param.dims):
+                if isinstance(dim, ir.RestDim | ir.DimRef) and dim.name in names:
+                    axes.append((param.name, axis))
+    return tuple(axes)

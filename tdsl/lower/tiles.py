@@ -1,0 +1,263 @@
+"""Tiles in Triton: program ids, index vectors, masks, edges, and the compile-time numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tdsl import ir
+from tdsl.lower.specialization import Specialization
+from tdsl.lower.triton import Line
+from tdsl.lower.values import SUM, ATOM, Value, literal
+from tdsl.lower.writer import Writer
+
+
+class Tiles:
+    """Opens each tile once; what is asked of it later (`index`, `mask`, `edge`) decides which lines stay."""
+
+    def __init__(self, specialization: Specialization, writer: Writer) -> None:
+        self.specialization = specialization
+        self.writer = writer
+        self.emit: Callable[[ir.Expr], Value]  # set by whoever owns expressions
+        self._used: set[str] = set()  # names that somebody asked for
+        self._names: dict[tuple[str, str], str] = {}
+        self._blocks: dict[str, str] = {}  # tile -> its block as text
+        self._stops: dict[str, Value] = {}
+        self._constants: dict[str, str] = {}  # line of the prelude, by name
+
+    # What a kernel starts with
+
+    def prelude(self) -> tuple[Line, ...]:
+        """Sizes and blocks as named constants, for those that the body names."""
+        return tuple(Line(span=None, indent=0, text=text) for text in self._constants.values())
+
+    def dimension(self, name: str) -> Value:
+        extent = self.specialization.dims[name]
+        return self._constant(f"{name}_", extent)
+
+    def setting(self, name: str) -> Value:
+        candidate = self.specialization.candidates[0]
+        if name not in candidate.chosen:
+            values = {other.settings[name] for other in self.specialization.candidates}
+            if len(values) > 1:
+                self._define(name)
+            else:
+                (value,) = values
+                assert not isinstance(value, str), f"setting {name} is no number"
+                if isinstance(value, bool | float):
+                    return literal(value)
+                return self._constant(f"{name}_", value)
+        return Value(text=f"{name}_", nonnegative=self._nonnegative(name))
+
+    def _nonnegative(self, name: str) -> bool:
+        found = [candidate.settings[name] for candidate in self.specialization.candidates]
+        return all(isinstance(value, int | float) and value >= 0 for value in found)
+
+    def _define(self, name: str) -> None:
+        """A `let` that differs between candidates: spelled, for Triton to fold."""
+        if f"{name}_" in self._constants:
+            return
+        (value,) = (let.value for let in self.specialization.kernel.lets if let.name == name)
+        text = self.emit(value).text
+        self._constants[f"{name}_"] = f"{name}_: tl.constexpr = {text}"
+
+    def _constant(self, name: str, extent: int | str) -> Value:
+        if isinstance(extent, int):
+            self._constants.setdefault(name, f"{name}: tl.constexpr = {extent}")
+            zero = literal(extent).zero
+            return Value(text=name, zero=zero, nonnegative=extent >= 0)
+        self._constants.setdefault(name, f"{name} = {extent}")
+        return Value(text=name, nonnegative=True)
+
+    # Opening
+
+    def open_grid(self, grid: tuple[ir.Tile, ...], group: ir.Expr | None) -> None:
+        """From the program's number to one tile per axis, the last axis fastest; with `group`, the
+        first two blocked axes are walked in bands of `group` rows, so that programs that run together
+        share what they load."""
+        if not grid:
+            return
+        numbers = {tile.key: self.writer.name(f"pid_{tile.key}") for tile in grid}
+        counts: dict[str, str] = {}
+        blocked = [tile for tile in grid if not tile.scalar]
+        banded = blocked[:2] if group is not None and len(blocked) >= 2 else []
+        order = [tile for tile in grid if tile not in banded]
+        if len(grid) == 1:
+            self.writer.line(f"{numbers[grid[0].key]} = {self._program()}")
+        else:
+            pid = self.writer.name("pid")
+            self.writer.line(f"{pid} = {self._program()}")
+            for tile in grid:
+                counts[tile.key] = self._count(tile)
+            if banded:
+                self._open_band(pid, banded, numbers, counts, group, bool(order))
+                if order:
+                    inner = self.writer.name("outer")
+                    self.writer.line(
+                        f"{inner} = {pid} // ({counts[banded[0].key]} * {counts[banded[1].key]})"
+                    )
+                    pid = inner
+            for at, tile in enumerate(reversed(order)):
+                last = at == len(order) - 1
+                text = pid if last else f"{pid} % {counts[tile.key]}"
+                self.writer.line(f"{numbers[tile.key]} = {text}")
+                if not last:
+                    rest = self.writer.name("pid_rest")
+                    self.writer.line(f"{rest} = {pid} // {counts[tile.key]}")
+                    pid = rest
+        for tile in grid:
+            number = numbers[tile.key]
+            if tile.scalar:
+                self._name(tile, "index", f"{tile.key}_")
+                self.writer.line(f"{tile.key}_ = {number}")
+            else:
+                start = self._name(tile, "start")
+                self.writer.line(f"{start} = {number} * {self.block(tile)}")
+                self._open_block(tile)
+
+    def _program(self) -> str:
+        wide = self.specialization.binding.index_dtype == "i64"
+        return "tl.program_id(0).to(tl.int64)" if wide else "tl.program_id(0)"
+
+    def _open_band(
+        self,
+        pid: str,
+        banded: list[ir.Tile],
+        numbers: dict[str, str],
+        counts: dict[str, str],
+        group: ir.Expr | None,
+        outer: bool,
+    ) -> None:
+        rows, columns = banded
+        assert group is not None
+        size = self.emit(group).text
+        if outer:
+            inner = self.writer.name("inner")
+            self.writer.line(f"{inner} = {pid} % ({counts[rows.key]} * {counts[columns.key]})")
+            pid = inner
+        band, width, within = (self.writer.name(name) for name in ("band", "band_rows", "within"))
+        self.writer.line(f"{band} = {pid} // ({size} * {counts[columns.key]})")
+        self.writer.line(f"{width} = tl.minimum({counts[rows.key]} - {band} * {size}, {size})")
+        self.writer.line(f"{within} = {pid} % ({size} * {counts[columns.key]})")
+        self.writer.line(f"{numbers[rows.key]} = {band} * {size} + {within} % {width}")
+        self.writer.line(f"{numbers[columns.key]} = {within} // {width}")
+
+    def _count(self, tile: ir.Tile) -> str:
+        size = self.emit(tile.stop)
+        if tile.scalar:
+            return size.inside(ATOM)
+        name = self.writer.name(f"num_{tile.key}")
+        self.writer.line(f"{name} = tl.cdiv({size.text}, {self.block(tile)})")
+        return name
+
+    def open_whole(self, tile: ir.Tile) -> None:
+        index = self._name(tile, "index", f"{tile.key}_")
+        self._stops[tile.key] = self.emit(tile.stop)
+        text = self._wide(f"tl.arange(0, {self.block(tile)})")
+        self.writer.line_if(lambda: index in self._used, f"{index} = {text}")
+        self._open_mask(tile)
+
+    def open_loop(self, tile: ir.Tile) -> str:
+        """The `for` line; the caller opens the block and then calls `enter_loop`."""
+        start, stop = self.emit(tile.start).text, self.emit(tile.stop)
+        if tile.scalar:
+            name = self._name(tile, "index", f"{tile.key}_")
+            return f"for {name} in range({start}, {stop.text}):"
+        if not stop.text.isidentifier():
+            name = self.writer.name(f"{tile.key}_end")
+            self.writer.line(f"{name} = {stop.text}")
+            stop = stop.named(name)
+        self._stops[tile.key] = stop
+        return f"for {self._name(tile, 'start')} in range({start}, {stop.text}, {self.block(tile)}):"
+
+    def enter_loop(self, tile: ir.Tile) -> None:
+        if not tile.scalar:
+            self._open_block(tile)
+
+    def _open_block(self, tile: ir.Tile) -> None:
+        if tile.key not in self._stops:
+            self._stops[tile.key] = self.emit(tile.stop)
+        index, start = self._name(tile, "index", f"{tile.key}_"), self._names[tile.key, "start"]
+        text = f"{start} + tl.arange(0, {self.block(tile)})"
+        text = self._wide(text) if tile.role == "loop" else text  # a program's number is wide already
+        self.writer.line_if(lambda: index in self._used, f"{index} = {text}")
+        self._open_mask(tile)
+        stop = self._name(tile, "stop")
+        end = self._stops[tile.key].text
+        self.writer.line_if(
+            lambda: stop in self._used, f"{stop} = tl.minimum({start} + {self.block(tile)}, {end})"
+        )
+
+    def _open_mask(self, tile: ir.Tile) -> None:
+        if self.specialization.even(tile):
+            return
+        mask, index = self._name(tile, "mask"), self._names[tile.key, "index"]
+        line = Line(
+            span=self.writer.span,
+            indent=self.writer.indent,
+            text=f"{mask} = {index} < {self._stops[tile.key].text}",
+        )
+
+        def settle() -> Line | None:
+            if mask not in self._used:
+                return None
+            self._used.add(index)
+            return line
+
+        self.writer.add(settle)
+
+    def _wide(self, text: str) -> str:
+        return f"({text}).to(tl.int64)" if self.specialization.binding.index_dtype == "i64" else text
+
+    def _name(self, tile: ir.Tile, what: str, name: str | None = None) -> str:
+        self._names[tile.key, what] = name or self.writer.name(f"{tile.key}_{what}")
+        return self._names[tile.key, what]
+
+    # Asking
+
+    def block(self, tile: ir.Tile) -> str:
+        """The block size as Triton text."""
+        if tile.key not in self._blocks:
+            if isinstance(tile.block, ir.SettingRef):
+                self._blocks[tile.key] = self.setting(tile.block.name).text
+            else:
+                name = self.writer.name(f"BLOCK_{tile.key}")
+                sizes = {
+                    self.specialization.block(tile, candidate) for candidate in self.specialization.candidates
+                }
+                if len(sizes) == 1:
+                    text = str(sizes.pop())
+                else:
+                    assert tile.block is not None, "whole tiles do not depend on a candidate"
+                    text = self.emit(tile.block).text
+                self._constants[name] = f"{name}: tl.constexpr = {text}"
+                self._blocks[tile.key] = name
+        return self._blocks[tile.key]
+
+    def shape(self, tiles: tuple[ir.Tile, ...]) -> str:
+        return f"({', '.join(map(self.block, tiles))}{',' if len(tiles) == 1 else ''})"
+
+    def index(self, tile: ir.Tile) -> Value:
+        name = self._names[tile.key, "index"]
+        self._used.add(name)
+        dtype = self.specialization.binding.index_dtype
+        if tile.scalar:
+            return Value(text=name, nonnegative=True)
+        return Value(text=name, dtype=dtype, tiles=(tile,), nonnegative=True)
+
+    def edge(self, tile: ir.Tile, edge: str) -> Value:
+        if tile.scalar:
+            index = self.index(tile)
+            return (
+                index if edge == "start" else Value(text=f"{index.text} + 1", strength=SUM, nonnegative=True)
+            )
+        if tile.role == "whole":
+            return literal(0) if edge == "start" else self._stops[tile.key]
+        name = self._names[tile.key, edge]
+        self._used.add(name)
+        return Value(text=name, nonnegative=True)
+
+    def mask(self, tile: ir.Tile) -> Value:
+        """The lanes inside; only for a tile that is not even."""
+        name = self._names[tile.key, "mask"]
+        self._used.add(name)
+        return Value(text=name, dtype="bool", tiles=(tile,))

@@ -1,0 +1,115 @@
+"""Triton source as data: lines of text, with a slot at each fusable load and store point.
+
+What the lowering emits is one list of lines. A fusion point is a slot value in that list; it knows how
+to spell itself unfused, and carries what a fused prologue or epilogue needs (index, mask, value). Only
+`lower.inductor` spells a slot the other way, with Inductor's placeholders.
+
+Names: every name an author wrote ends in one underscore here (`acc` -> `acc_`), and no name that tdsl or
+Inductor makes does, so the two can never meet, nor meet a keyword of Python or Triton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tdsl.source import Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of Triton. `indent` counts levels of four spaces inside the function body."""
+
+    span: Span | None
+    indent: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadSlot:
+    """A load point: reads one tile of a tensor into the variable `target`.
+
+    Unfused it is the line `target = <plain>`. Fused, a prologue computes the tile from `index`, the
+    row-major flat index of each lane in the tensor's logical shape, for the lanes where `mask` holds,
+    and the result is cast to `dtype`.
+
+    `neutral` and `other`: where a consumer relies on what lanes outside hold, `neutral` is a mask and
+    every lane where it is false must read `other`. The plain load does that by itself; after a
+    prologue it takes `target = tl.where(neutral, target, other)`. None: nobody looks.
+    """
+
+    span: Span | None
+    indent: int
+    point: str  # unique among the kernel's load points: 'A', or 'A_1' for its second point
+    param: str  # the tensor parameter that it reads
+    target: str
+    dtype: str  # a tdsl dtype name: 'f16'
+    shape: tuple[str, ...]  # block sizes of the tile as Triton text; () for a scalar
+    index: str
+    mask: str | None  # None: every lane is in bounds
+    plain: str
+    neutral: str | None
+    other: str
+    fusable: bool  # False for `nofuse`, and where no prologue may ever go (inout, atomics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSlot:
+    """The store point of one output: `value`, already cast to `dtype`, for the lanes where `mask` holds.
+
+    Unfused it is the line `<plain>`. Fused, an epilogue gets one index expression per dimension of the
+    output (`indices`; each a scalar or broadcastable to `shape`) and decides itself what to store.
+    """
+
+    span: Span | None
+    indent: int
+    param: str  # the output, or the `inout` parameter
+    value: str
+    dtype: str
+    shape: tuple[str, ...]
+    indices: tuple[str, ...]
+    mask: str | None
+    plain: str
+    fusable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One tuning candidate: values of the constexpr arguments, and Triton's launch options."""
+
+    constants: tuple[tuple[str, int | float | bool], ...]  # ('BLOCK_M_', 128); same names in each config
+    num_warps: int | None
+    num_stages: int | None
+    num_ctas: int | None
+    maxnreg: int | None
+    grid: str  # number of programs: integer arithmetic (+ - * //) over size arguments, constants inlined
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """A pointer argument. `name` is its spelling in the source (`A_`), `param` the parameter's name."""
+
+    name: str
+    param: str
+    dtype: str
+    written: bool  # an output, or inout
+    accumulated: bool  # must hold zeros before the launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonSource:
+    """One emitted kernel: the body of a `@triton.jit` function and what a launch needs.
+
+    Argument order is: `pointers`, then the size arguments that the binding's texts name (whoever made
+    the binding knows them), then one `tl.constexpr` per name in `configs[0].constants`.
+    """
+
+    name: str
+    pointers: tuple[Pointer, ...]
+    body: tuple[Line | LoadSlot | StoreSlot, ...]
+    configs: tuple[Config, ...]  # at least one
+
+    def load_slots(self) -> tuple[LoadSlot, ...]:
+        return tuple(item for item in self.body if isinstance(item, LoadSlot))
+
+    def store_slots(self) -> tuple[StoreSlot, ...]:
+        return tuple(item for item in self.body if isinstance(item, StoreSlot))

@@ -1,0 +1,104 @@
+"""A value on its way into text: what it is called, which tiles its block has, in which order, and what
+is known of the lanes outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tdsl.ir import Tile
+
+# Python's binding strength, as far as emission needs it.
+OR, AND, NOT, COMPARE, BITOR, BITXOR, BITAND, SHIFT, SUM, PRODUCT, UNARY, POWER, ATOM = range(13)
+
+EVERYWHERE = "*"  # in `Value.zero`: whatever the tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """`text` spells a block with one dimension per tile, in this order; no tiles: a scalar.
+
+    `dtype` None: a weak scalar, which takes the dtype of what it meets. `zero` has, for each tile along
+    which the lanes outside are known to hold zero, the load points which that rests on.
+    """
+
+    text: str
+    strength: int = ATOM
+    dtype: str | None = None
+    tiles: tuple[Tile, ...] = ()
+    zero: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    nonnegative: bool = False  # known of integers; `//` and `%` are then Triton's own
+
+    def zero_along(self, tile: Tile) -> frozenset[str] | None:
+        return self.zero.get(tile.key, self.zero.get(EVERYWHERE))
+
+    def inside(self, strength: int) -> str:
+        """The text as an operand of an operator that binds with `strength`."""
+        return self.text if self.strength >= strength else f"({self.text})"
+
+    def named(self, name: str) -> Value:
+        return replace(self, text=name, strength=ATOM)
+
+
+def zero_where_both(values: Iterable[Value]) -> Mapping[str, frozenset[str]]:
+    """Where a function with f(0, 0, ...) = 0 is zero: where every one of `values` is."""
+    maps = [value.zero for value in values]
+    keys = sorted({key for entry in maps for key in entry})
+    joint: dict[str, frozenset[str]] = {}
+    for key in keys:
+        points = [entry.get(key, entry.get(EVERYWHERE)) for entry in maps]
+        if all(some is not None for some in points):
+            joint[key] = frozenset().union(*(some for some in points if some is not None))
+    return joint
+
+
+def common_tiles(values: Iterable[Value]) -> tuple[Tile, ...]:
+    """The block that holds all of them: the order of the widest, then what others add."""
+    tiles: dict[Tile, None] = {}
+    for value in sorted(values, key=lambda value: -len(value.tiles)):
+        tiles.update(dict.fromkeys(value.tiles))
+    return tuple(tiles)
+
+
+def aligned(value: Value, tiles: tuple[Tile, ...]) -> Value:
+    """`value` as a block that broadcasts against one over `tiles`."""
+    if not value.tiles or value.tiles == tiles:
+        return value
+    order = tuple(tile for tile in tiles if tile in value.tiles)
+    assert len(order) == len(value.tiles), f"{value.text} varies over a tile that is not in the block"
+    if order != value.tiles:
+        value = permuted(value, order)
+    if len(order) == len(tiles):
+        return value
+    index = ", ".join(":" if tile in order else "None" for tile in tiles)
+    return replace(value, text=f"{value.inside(ATOM)}[{index}]", strength=ATOM, tiles=tiles)
+
+
+def permuted(value: Value, order: tuple[Tile, ...]) -> Value:
+    """`value` with its dimensions in `order`."""
+    if order == value.tiles:
+        return value
+    if len(order) == 2:
+        text = f"tl.trans({value.text})"
+    else:
+        text = f"tl.permute({value.text}, ({', '.join(str(value.tiles.index(tile)) for tile in order)}))"
+    return replace(value, text=text, strength=ATOM, tiles=order)
+
+
+def literal(value: bool | int | float) -> Value:
+    """A Python number as a weak scalar."""
+    text = (
+        f'float("{value}")'
+        if isinstance(value, float) and (value != value or value in _INFINITE)
+        else repr(value)
+    )
+    zero = {EVERYWHERE: frozenset[str]()} if value == 0 else {}
+    return Value(
+        text=text,
+        strength=UNARY if text.startswith("-") else ATOM,
+        zero=zero,
+        nonnegative=value >= 0,
+    )
+
+
+_INFINITE = (float("inf"), float("-inf"))

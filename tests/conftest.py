@@ -1,0 +1,27 @@
+"""Where there is no GPU, every test runs in Triton's interpreter; tests marked `gpu` are skipped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest_plugins = ["tdsl.testing", "pytester"]
+
+
+def pytest_configure() -> None:
+    from tdsl import testing  # not above: pytest rewrites a plugin's assertions as it imports it
+
+    testing.device()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a GPU")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

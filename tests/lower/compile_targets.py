@@ -1,0 +1,86 @@
+"""Compiles one template's kernel to machine code for each kind of GPU; no GPU is needed.
+
+    python compile_targets.py FILE.tdsl FOLDER      prints one JSON object a line
+
+A process of its own: Triton's interpreter, in which the other tests run, is switched on for a whole process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from tdsl import ir
+from tdsl.grammar import read
+from tdsl.lower import lower, static_axes
+from tdsl.lower.contiguous import contiguous
+from tdsl.lower.text import IMPORTS, function_text
+from tdsl.pipeline import check_text
+
+TARGETS = {
+    "sm_80": (GPUTarget("cuda", 80, 32), "cubin"),
+    "sm_90": (GPUTarget("cuda", 90, 32), "cubin"),
+    "sm_100": (GPUTarget("cuda", 100, 32), "cubin"),
+    "gfx942": (GPUTarget("hip", "gfx942", 64), "hsaco"),
+}
+TYPES = {"bf16": "*bf16", "f32": "*fp32", "f16": "*fp16", "i32": "*i32", "i64": "*i64"}
+SCALARS = {"float": "fp32", "int": "i32"}
+ALIGNED_SIZE, BLOCK_SIZE = 1024, 64  # of a dimension, and of one that a single block covers
+
+
+def kernels(file: str, folder: Path) -> Any:
+    """Each template of a file as a Triton function, once for bf16 and once for f32."""
+    for kernel in check_text(read(file)):
+        blocks = {kernel.tensor(param).dims[axis].name for param, axis in static_axes(kernel)}
+        for dtype in ("bf16", "f32"):
+            # In bf16 every size is known and aligned, so that loads pipeline; in f32 as few as can be.
+            known = kernel.dims if dtype == "bf16" else blocks
+            dims = {name: BLOCK_SIZE if name in blocks else ALIGNED_SIZE for name in known}
+            dtypes = {name: dtype for name, choices in kernel.dtype_choices if dtype in choices}
+            if dtype == "f32" or dtypes:
+                binding, arguments = contiguous(kernel, dims=dims, dtypes=dtypes)
+                source = lower(kernel, binding)
+                text = IMPORTS + "\n\n" + function_text(source, arguments)
+                path = folder / f"{kernel.name}_{dtype}.py"
+                path.write_text(text)
+                spec = importlib.util.spec_from_file_location(path.stem, path)
+                assert spec is not None and spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                signature = {pointer.name: TYPES[pointer.dtype] for pointer in source.pointers}
+                signature |= dict.fromkeys(arguments, "i32")
+                signature |= {
+                    f"{p.name}_": SCALARS[p.type] for p in kernel.params if isinstance(p, ir.Scalar)
+                }
+                config = source.configs[-1]
+                aligned = {(index,): [["tt.divisibility", 16]] for index in range(len(source.pointers))}
+                signature |= {name: "constexpr" for name, _ in config.constants}
+                yield dtype, getattr(module, source.name), signature, aligned, config
+
+
+def main(file: str, folder: Path) -> None:
+    for dtype, function, signature, aligned, config in kernels(file, folder):
+        for name, (target, binary) in TARGETS.items():
+            found: dict[str, object] = {"target": name, "dtype": dtype}
+            try:
+                compiled = triton.compile(
+                    ASTSource(function, signature, dict(config.constants), aligned),
+                    target=target,
+                    options={"num_warps": config.num_warps or 4, "num_stages": config.num_stages or 2},
+                )
+                found |= {"bytes": len(compiled.asm[binary]), "shared": compiled.metadata.shared}
+            except Exception:
+                found |= {"error": traceback.format_exc()}
+            print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

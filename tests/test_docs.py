@@ -1,0 +1,104 @@
+"""Every example in the documents is run, in order, as a reader would run it.
+
+A `tdsl` block is a whole file, named by the comment in its first line; it must be right unless its name starts
+with `wrong`. A `python` block runs with the names of those before it, and a `text` block after it is what it
+prints. A `console` block has commands of the shell and what they print; `pytest --update-golden` writes that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tdsl import cli, grammar
+from tdsl.diagnostics import TdslError
+from tdsl.pipeline import check_text
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md")
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    line: int
+    kind: str
+    text: str
+
+
+def blocks(text: str) -> list[Block]:
+    return [
+        Block(text.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in FENCED.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_examples_run(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / document
+    text = path.read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    printed: str | None = None
+    update = pytestconfig.getoption("--update-golden")
+    for block in blocks(text):
+        where = f"{document}:{block.line}"
+        now = block.text
+        match block.kind:
+            case "tdsl":
+                run_template(block, where)
+            case "python":
+                printed = run_python(block, names, tmp_path)
+                continue
+            case "text" if printed is not None:
+                now = printed
+            case "console":
+                now = run_console(block)
+        printed = None
+        if update:
+            text = text.replace(f"```{block.kind}\n{block.text}```", f"```{block.kind}\n{now}```", 1)
+        else:
+            assert now == block.text, f"{where}: this is not what it prints (pytest --update-golden)"
+    if update:
+        path.write_text(text, encoding="utf-8")
+
+
+def run_template(block: Block, where: str) -> None:
+    name = block.text.partition("\n")[0].removeprefix("# ")
+    assert name.endswith(".tdsl"), f"{where}: the first line names the file"
+    Path(name).write_text(block.text, encoding="utf-8")
+    try:
+        check_text(grammar.read(name))
+    except TdslError as error:
+        assert name.startswith("wrong"), f"{where}: {error}"
+    else:
+        assert not name.startswith("wrong"), f"{where}: this is to be wrong"
+
+
+def run_python(block: Block, names: dict[str, Any], folder: Path) -> str:
+    path = folder / f"line_{block.line}.py"
+    path.write_text(block.text, encoding="utf-8")
+    names["__file__"] = str(path)
+    names["__name__"] = path.stem
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(block.text, str(path), "exec"), names)
+    return output.getvalue()
+
+
+def run_console(block: Block) -> str:
+    lines: list[str] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            command = shlex.split(line[2:])
+            assert command[0] == "tdsl", f"a console example runs tdsl, not {command[0]}"
+            with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(output):
+                cli.run(command[1:])
+            lines.append(line)
+            lines.extend(output.getvalue().splitlines())
+    return "\n".join(lines) + "\n"

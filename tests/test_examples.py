@@ -1,0 +1,38 @@
+"""Every example: one kernel, with everything fused, and right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tdsl import testing
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*/*.tdsl"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_one_kernel_and_right(name: str) -> None:
+    report = testing.load_module(EXAMPLES / name / f"{name}.py").main()
+    assert report.kernels == report.triton == 1
+
+
+def test_the_demo_shows_it_all() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tdsl", "demo", "matmul"], capture_output=True, text=True, check=True
+    )
+    for text in ("template matmul(", "def program(", "@triton.jit", "1 Triton kernel;", "error against"):
+        assert text in done.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "axpy"])
+def test_on_a_gpu_in_each_dtype(name: str, dtype: torch.dtype) -> None:
+    example = testing.load_module(EXAMPLES / name / f"{name}.py")
+    inputs = [value.to(dtype) if value.dtype == torch.bfloat16 else value for value in example.inputs()]
+    testing.assert_fused(example.program, inputs)

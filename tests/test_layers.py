@@ -1,0 +1,86 @@
+"""The direction of imports: wiring may import passes, passes data; nothing goes back up."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tdsl
+
+PACKAGE = Path(tdsl.__file__).parent
+DATA = {"source", "diagnostics", "types", "ast", "ir", "ir_text", "ir_verify", "signature"}
+PASSES = {"grammar", "check", "lower"}
+ALLOWED = {
+    "source": set(),
+    "types": set(),
+    "diagnostics": {"source"},
+    "ast": {"source"},
+    "ir": {"source", "types"},
+    "ir_text": {"source", "types", "ir"},
+    "ir_verify": {"source", "types", "ir"},
+    "ir_text": {"ir"},
+    "ir_verify": {"ir"},
+    "signature": {"source", "diagnostics", "types", "ir"},
+    "grammar": {"source", "diagnostics", "types", "ast"},
+    "check": DATA,
+    "lower": DATA - {"ast"},
+    "pipeline": DATA | PASSES,
+    "api": DATA | PASSES | {"pipeline"},
+    "testing": DATA | PASSES | {"pipeline", "api"},
+    "cli": DATA | PASSES | {"pipeline", "testing"},
+    "__main__": {"cli"},
+    "__init__": {"api", "diagnostics"},
+}
+HEAVY = {"torch", "triton", "sympy"}
+MAY_BE_HEAVY = ("api.py", "testing.py", "lower/inductor/")
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def imported(file: str) -> Iterator[str]:
+    """Every module that a file imports, inside functions too, by its full name."""
+    package = ("tdsl", *Path(file).parent.parts)
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "tdsl":
+                yield from (f"tdsl.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def part(name: str) -> str:
+    return Path(name).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_downwards(file: str) -> None:
+    this = part(file)
+    for name in imported(file):
+        if name.startswith("tdsl."):
+            other = name.split(".")[1]
+            assert other == this or other in ALLOWED[this], f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(MAY_BE_HEAVY)])
+def test_only_the_last_stage_imports_torch(file: str) -> None:
+    for name in imported(file):
+        assert name.split(".")[0] not in HEAVY, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("lower/")])
+def test_the_emission_does_not_know_inductor(file: str) -> None:
+    if not file.startswith("lower/inductor/"):
+        for name in imported(file):
+            assert not name.startswith("tdsl.lower.inductor"), f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != "lower/inductor/private.py"])
+def test_private_names_live_in_one_module(file: str) -> None:
+    for name in imported(file):
+        assert not name.startswith(("torch._inductor", "torch._dynamo", "triton.runtime")), f"{file}: {name}"

@@ -1,0 +1,135 @@
+"""`tdsl.testing` tested: what it lets pass, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tdsl import testing
+
+
+def test_counts_kernels() -> None:
+    x = torch.randn(40, 30)
+    counted = testing.count_kernels(torch.compile(lambda x: torch.relu(x).cumsum(0) + 1), x)
+    assert counted.kernels == len(testing._kernel_names(counted.code)) >= 1
+    assert torch.allclose(counted.result, torch.relu(x).cumsum(0) + 1)
+
+
+def test_a_report_says_what_was_seen() -> None:
+    report = testing.assert_fused(lambda x: torch.exp(x) + 1, (torch.randn(9, 7),))
+    assert str(report).startswith("1 C++ kernel; largest difference from eager ")
+    assert report.error <= 1e-5
+
+
+def test_too_many_kernels_are_named() -> None:
+    with pytest.raises(AssertionError, match=r"expected 7 kernels, compiled to 1:\n  C\+\+ cpp_fused"):
+        testing.assert_fused(lambda x: torch.exp(x) + 1, (torch.randn(9, 7),), kernels=7)
+
+
+def test_a_wrong_result_is_placed() -> None:
+    x = torch.arange(6.0).reshape(2, 3)
+    with pytest.raises(
+        AssertionError, match=r"result of .* in 3 of 6 .* first at \[1, 0\]: 4.0, expected 3.0"
+    ):
+        testing.assert_fused(
+            lambda x: torch.where(x < 3, x, x + 1), (x,), exact=True, reference=lambda x: x.clone()
+        )
+    with pytest.raises(AssertionError, match=r"largest difference 1; the error against float64 may be"):
+        testing.assert_fused(lambda x: torch.where(x < 3, x, x + 1), (x,), reference=lambda x: x.clone())
+
+
+def test_nan_is_wrong_where_a_number_is_expected() -> None:
+    x = torch.ones(4)
+    for exact in (True, False):
+        with pytest.raises(AssertionError, match="nan"):
+            testing.assert_fused(
+                lambda x: torch.where(x > 2, x, math.nan), (x,), exact=exact, reference=lambda x: x.clone()
+            )
+    testing.assert_fused(lambda x: torch.log(-x), (x,))  # both are NaN
+
+
+def test_a_wrong_dtype_or_number_of_results_is_wrong() -> None:
+    x = torch.ones(4)
+    with pytest.raises(AssertionError, match=r"has dtype torch.float32; expected torch.float16"):
+        testing.assert_fused(lambda x: x + 1, (x,), reference=lambda x: (x + 1).half())
+    with pytest.raises(AssertionError, match=r"returns result, argument 0; expected result\[0\]"):
+        testing.assert_fused(lambda x: x + 1, (x,), reference=lambda x: (x + 1, x + 2))
+
+
+def test_what_is_written_to_arguments_counts() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        x.mul_(2)
+        return x + 1
+
+    x = torch.arange(12.0).reshape(3, 4)[:, 1:3]
+    testing.assert_fused(program, (x,), exact=True)
+    assert x[0, 0] == 1
+    with pytest.raises(AssertionError, match="argument 0 of the compiled program differs"):
+        testing.assert_fused(program, (x,), exact=True, reference=lambda x: x * 2 + 1)
+
+
+def test_copies_keep_layout_and_sharing() -> None:
+    base = torch.arange(24.0)
+    x, y = base.view(4, 6).t()[1:3], base[3:7]
+    first, second, number = testing.copy_arguments([x, y, 7])
+    assert number == 7
+    assert first.stride() == x.stride() and first.storage_offset() == x.storage_offset()
+    second.zero_()
+    assert torch.equal(base, torch.arange(24.0))
+    assert (first == 0).sum() == ((x >= 3) & (x < 7)).sum()
+
+
+def test_same_bits() -> None:
+    testing.assert_same_bits([torch.tensor([0.0, math.nan])], [torch.tensor([0.0, math.nan])])
+    with pytest.raises(AssertionError, match="the same bits are required"):
+        testing.assert_same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
+
+
+GOLDEN_TEST = """
+import pytest
+
+def test_text(golden):
+    golden("case/a.txt", "one\\ntwo\\n")
+
+def test_skipped(golden):
+    golden.owns("case/b.txt")
+    pytest.skip("not here")
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.delenv("CI", raising=False)
+    pytester.makeconftest('pytest_plugins = ["tdsl.testing"]')
+    pytester.makepyfile(test_it=GOLDEN_TEST)
+    return pytester
+
+
+def test_goldens_are_compared_and_written(project: pytest.Pytester) -> None:
+    project.runpytest_inprocess().stdout.fnmatch_lines(["*a.txt does not exist; run pytest --update-golden*"])
+    project.runpytest_inprocess("--update-golden").assert_outcomes(passed=1, skipped=1)
+    golden = project.path / "golden" / "case" / "a.txt"
+    assert golden.read_bytes() == b"one\ntwo\n"
+    (project.path / "golden" / "case" / "b.txt").write_text("kept\n")
+    project.runpytest_inprocess().assert_outcomes(passed=1, skipped=1)
+    golden.write_text("one\nthree\n")
+    project.runpytest_inprocess().stdout.fnmatch_lines(["*a.txt differs*", "-three", "+two"])
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_a_golden_that_no_test_owns_fails_a_whole_run(project: pytest.Pytester, workers: list[str]) -> None:
+    project.runpytest_inprocess("--update-golden")
+    stray = project.path / "golden" / "case" / "stray.txt"
+    stray.write_text("")
+    done = project.runpytest(*workers)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    done.stdout.fnmatch_lines(["FAILED *stray.txt: no test owns this golden file"])
+    assert project.runpytest_inprocess("-k", "text", *workers).ret == pytest.ExitCode.OK
+    assert project.runpytest_inprocess("test_it.py", *workers).ret == pytest.ExitCode.OK
+
+
+def test_ci_does_not_update_goldens(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")
+    project.runpytest_inprocess("--update-golden").stderr.fnmatch_lines(["*refused where CI is set*"])
