@@ -346,18 +346,6 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     return op
 
 
-def reference_of(op: object) -> Reference | None:
-    """What a template's operator means, in PyTorch, taking a call's arguments as the dispatcher hands them
-    on; None for any other operator, and for a template without a reference."""
-    if not isinstance(op, torch._ops.OpOverload) or op.namespace != "tdsl":
-        return None
-    packet, digest = op._opname, op._overloadname.removeprefix("d").partition("_")[0]
-    for operator in _operators.get(f"{packet}.{digest}", ()):
-        if operator.overload == op._overloadname and (reference := operator.reference) is not None:
-            return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
-    return None
-
-
 @cache
 def _library() -> torch.library.Library:
     return torch.library.Library("tdsl", "FRAGMENT")  # noqa: TOR901 - it lives as long as the process

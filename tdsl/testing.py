@@ -80,7 +80,7 @@ def count_kernels(fn: Program, *args: Any, **kwargs: Any) -> Counted:
 
 _TRITON = re.compile(r"^@triton\.jit\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 _CPP = re.compile(r"^(\w+) = async_compile\.cpp\w*\(", re.MULTILINE)
-_TRITON_TEXT = re.compile(r"^@triton\.jit\n.*?(?=^\S(?<!\))|\Z|''')", re.MULTILINE | re.DOTALL)
+_TRITON_TEXT = re.compile(r"^@triton\.jit\ndef .*\n(?:[ \t].*\n|\n)*", re.MULTILINE)
 
 
 def _kernel_names(code: Sequence[str]) -> list[str]:
@@ -106,7 +106,8 @@ class Report:
     @property
     def kernel_text(self) -> str:
         """The Triton kernels alone, without what launches them."""
-        return "\n".join(found.rstrip() + "\n" for text in self.code for found in _TRITON_TEXT.findall(text))
+        found = (kernel for text in self.code for kernel in _TRITON_TEXT.findall(text))
+        return "\n\n".join(kernel.rstrip() + "\n" for kernel in found)
 
     def __str__(self) -> str:
         cpp = self.kernels - self.triton
@@ -209,7 +210,7 @@ def _copies(args: Sequence[Any], *, float64: bool) -> list[Any]:
     return [copy(value) for value in args]
 
 
-class _PyTorch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _PyTorch(TorchDispatchMode):
     """Runs each template's reference in its place; `float64`: whatever would be a narrower float is a float64."""
 
     def __init__(self, *, float64: bool) -> None:

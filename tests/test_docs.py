@@ -2,7 +2,8 @@
 
 A `tdsl` block is a whole file, named by the comment in its first line; it must be right unless its name starts
 with `wrong`. A `python` block runs with the names of those before it, and a `text` block after it is what it
-prints. A `console` block has commands of the shell and what they print; `pytest --update-golden` writes that.
+prints. A `console` block has commands of the shell and what they print. A `triton` block is the golden of the
+founding scenario. `pytest --update-golden` writes what is printed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tdsl.pipeline import check_text
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md")
+FUSED = ROOT / "tests" / "golden" / "fused" / "relu_matmul_sigmoid_bias.txt"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -58,6 +60,8 @@ def test_examples_run(
                 continue
             case "text" if printed is not None:
                 now = printed
+            case "triton":
+                now = FUSED.read_text(encoding="utf-8")
             case "console":
                 now = run_console(block)
         printed = None
@@ -88,7 +92,7 @@ def run_python(block: Block, names: dict[str, Any], folder: Path) -> str:
     names["__name__"] = path.stem
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(block.text, str(path), "exec"), names)
-    return output.getvalue()
+    return output.getvalue().replace(f"{folder}/", "")
 
 
 def run_console(block: Block) -> str:

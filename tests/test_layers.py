@@ -19,8 +19,6 @@ ALLOWED = {
     "diagnostics": {"source"},
     "ast": {"source"},
     "ir": {"source", "types"},
-    "ir_text": {"source", "types", "ir"},
-    "ir_verify": {"source", "types", "ir"},
     "ir_text": {"ir"},
     "ir_verify": {"ir"},
     "signature": {"source", "diagnostics", "types", "ir"},

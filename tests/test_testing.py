@@ -118,16 +118,23 @@ def test_goldens_are_compared_and_written(project: pytest.Pytester) -> None:
     project.runpytest_inprocess().stdout.fnmatch_lines(["*a.txt differs*", "-three", "+two"])
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
-def test_a_golden_that_no_test_owns_fails_a_whole_run(project: pytest.Pytester, workers: list[str]) -> None:
+@pytest.fixture
+def stray(project: pytest.Pytester) -> pytest.Pytester:
     project.runpytest_inprocess("--update-golden")
-    stray = project.path / "golden" / "case" / "stray.txt"
-    stray.write_text("")
-    done = project.runpytest(*workers)
+    (project.path / "golden" / "case" / "stray.txt").write_text("")
+    return project
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]])
+def test_a_golden_that_no_test_owns_fails_a_whole_run(stray: pytest.Pytester, workers: list[str]) -> None:
+    done = stray.runpytest_inprocess(*workers)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     done.stdout.fnmatch_lines(["FAILED *stray.txt: no test owns this golden file"])
-    assert project.runpytest_inprocess("-k", "text", *workers).ret == pytest.ExitCode.OK
-    assert project.runpytest_inprocess("test_it.py", *workers).ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("arguments", [["-k", "text"], ["test_it.py"], ["test_it.py::test_text"]])
+def test_part_of_a_run_does_not_ask_who_owns(stray: pytest.Pytester, arguments: list[str]) -> None:
+    assert stray.runpytest_inprocess(*arguments).ret == pytest.ExitCode.OK
 
 
 def test_ci_does_not_update_goldens(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,7 @@ def _template(
     errors = len(report)
     signature = parameters.check_signature(ctx, template)
     lets, candidates = declarations.check_declarations(ctx, template)
-    ctx.keys.update(ctx.blocks[0].names)
-    ctx.points.clear()
+    ctx.keys.update(dict.fromkeys(ctx.blocks[0].names, 0))
     body = statements.check_body(ctx, template)
     if body is not None:
         coverage.check_stores(ctx, template, signature.written)

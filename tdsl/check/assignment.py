@@ -10,7 +10,7 @@ Where a variable lives is left to `statements` and `inlining`.
 from __future__ import annotations
 
 from tdsl import ast, ir
-from tdsl.check.scope import Context, Variable, listing, varies
+from tdsl.check.scope import Context, Variable, listing, quoted, varies
 from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 
@@ -25,8 +25,7 @@ def fits(ctx: Context, variable: Variable, node: ast.Expr, value: ir.Expr, span:
     declared = Label(span=variable.span, text=varies(type.tiles))
     if extra:
         tiles = listing(tile.name for tile in extra)
-        text = node.span.text
-        reduced = f"sum({text if len(text) <= 30 else '...'}, {', '.join(tile.name for tile in extra)})"
+        reduced = f"sum({quoted(node)}, {', '.join(tile.name for tile in extra)})"
         loops = [tile for tile in extra if _opened_after(ctx, tile, variable)]
         if loops:
             ctx.error(
@@ -55,9 +54,8 @@ def fits(ctx: Context, variable: Variable, node: ast.Expr, value: ir.Expr, span:
                 f"begin it with a dtype: {strong}(...)" if " " not in str(strong) else "begin it with a cast"
             )
         else:
-            text = node.span.text
             message = f"'{name}' is {type.dtype}; {value.type.dtype} does not fit into it"
-            help = f"cast it: {type.dtype}({text if len(text) <= 30 else '...'})"
+            help = f"cast it: {type.dtype}({quoted(node)})"
             if type.dtype.concrete is None and len(type.dtype.names) > 1:
                 help = "begin it with a wider dtype"
         ctx.error(

@@ -14,7 +14,8 @@ maybe. What a subscript may be, who reports it, and what happens outside is left
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tdsl import ir
@@ -27,7 +28,8 @@ _MAX_SHIFT = 40
 _MAX_DEGREE = 8
 _MAX_NUMBER = 1 << 80
 _MAX_DEPTH = 60  # of definitions looked through
-_MAX_STEPS = 3000  # of one proof; a search that takes longer has failed
+_MAX_STEPS = 10_000  # of one proof; a search that takes longer has failed
+_MAX_STEPS_IN_ALL = 200_000  # of all proofs of a template
 
 # Any of the options holds; an option is a set of polynomials of which the least (for a lower bound) or
 # the greatest (for an upper bound) is the bound.
@@ -68,6 +70,7 @@ class Bounds:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self._regions: dict[tuple[str, ...], _Region] = {}
+        self._left = _MAX_STEPS_IN_ALL
 
     def shortfall(self, value: ir.Expr, size: ir.Expr, loops: Sequence[ir.Tile]) -> Shortfall | None:
         """None where 0 <= value < size for every lane of `value` inside the bodies of `loops`."""
@@ -75,34 +78,40 @@ class Bounds:
             case ir.TileRef(tile=ir.Tile(start=ir.Constant(value=0), stop=stop)) if stop == size:
                 return None
         whole = [tile for tile in value.type.tiles if tile.role == "whole"]
-        region = self._region((*loops, *whole))
-        region.steps = _MAX_STEPS
-        this = region.polynomial(value)
-        if not region.holds(this):
-            return Shortfall(True, region.extreme(this, upper=False))
-        if not region.holds(region.polynomial(size) - this - 1):
-            return Shortfall(False, region.extreme(this, upper=True))
+        with self._region((*loops, *whole)) as region:
+            this = region.polynomial(value)
+            if not region.holds(this):
+                return Shortfall(True, region.extreme(this, upper=False))
+            if not region.holds(region.polynomial(size) - this - 1):
+                return Shortfall(False, region.extreme(this, upper=True))
         return None
 
     def equal(self, left: ir.Expr, right: ir.Expr) -> bool:
         if left == right:
             return True
-        region = self._region(())
-        region.steps = _MAX_STEPS
-        return region.polynomial(left) == region.polynomial(right)
+        with self._region(()) as region:
+            return region.polynomial(left) == region.polynomial(right)
 
-    def _region(self, tiles: tuple[ir.Tile, ...]) -> _Region:
+    @contextmanager
+    def _region(self, tiles: tuple[ir.Tile, ...]) -> Iterator[_Region]:
+        """The place inside `tiles`, with the steps that one proof may take."""
         key = tuple(tile.key for tile in tiles)
+        given = min(self._left, _MAX_STEPS)
         if key not in self._regions:
-            self._regions[key] = _Region(self.facts, tiles)
-        return self._regions[key]
+            region = self._regions[key] = _Region(self.facts, tiles, given)
+        else:
+            region = self._regions[key]
+            region.steps = given
+        yield region
+        self._left -= given - max(region.steps, 0)
 
 
 class _Region:
     """A place in the kernel: the facts of the template, and that each of `tiles` has a lane."""
 
-    def __init__(self, facts: Facts, tiles: tuple[ir.Tile, ...]) -> None:
+    def __init__(self, facts: Facts, tiles: tuple[ir.Tile, ...], steps: int) -> None:
         self.facts = facts
+        self.steps = steps  # left to take
         self._atoms: dict[str, _Atom] = {}
         self._least: dict[str, int] = {}  # atoms without bounds above: sizes; those not here may be anything
         self._known: list[Polynomial] = []  # each is >= 0
@@ -112,7 +121,6 @@ class _Region:
         self._bindings: dict[str, ir.Expr] = {}
         self._fractions: set[str] = set()
         self._depth = 0
-        self.steps = _MAX_STEPS
         for name in facts.sizes:
             self._least[name] = 0
         for name, least in facts.least.items():
@@ -120,7 +128,9 @@ class _Region:
         for divisor in facts.divisors:
             self._learn(self.polynomial(divisor) - 1)
         for guard in facts.guards:
-            self._learn_guard(guard)
+            self.steps -= 1
+            if self.steps > 0:
+                self._learn_guard(guard)
         for size in facts.nonnegative:
             self._learn(self.polynomial(size))
         for tile in tiles:
@@ -249,6 +259,7 @@ class _Region:
         for monomial in sorted(bad, key=lambda monomial: (-len(monomial), monomial))[:1]:
             number = shifted.terms[monomial]
             for fact in self._known:
+                self.steps -= 1
                 known = fact.substitute(shift)
                 for part, factor in known.terms.items():
                     cofactor = without(monomial, part)

@@ -21,11 +21,12 @@ from tdsl.check.scope import (
     Variable,
     describe,
     listing,
+    quoted,
     shown,
     union,
     varies,
 )
-from tdsl.diagnostics import Code, Label, suggest
+from tdsl.diagnostics import Code, Label
 from tdsl.types import DTYPES, F32, I32, WEAK_FLOAT, WEAK_INT
 
 _MATH = ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid", "fma")
@@ -53,7 +54,7 @@ def call(ctx: Context, node: ast.Call) -> ir.Expr | None:
             Code.BAD_CALL, node.function.span, f"'{name}' is {describe(symbol)}, not a function", help=help
         )
     else:
-        near = suggest(name, [*FUNCTIONS, *ctx.helpers, *DTYPES, *ctx.dtypes.choices])
+        near = ctx.suggest(name, [*FUNCTIONS, *ctx.helpers, *DTYPES, *ctx.dtypes.choices])
         help = f"did you mean '{near}'?" if near else f"Triton's own is 'tl.{name}(...)'"
         ctx.error(Code.UNKNOWN_NAME, node.function.span, f"there is no function '{name}'", help=help)
     return None
@@ -86,7 +87,7 @@ def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
         if keyword.name.name not in allowed or keyword.name.name in seen:
             word = keyword.name.name
             message = f"'{name}' has '{word}=' twice" if word in seen else f"'{name}' has no '{word}='"
-            near = suggest(word, allowed)
+            near = ctx.suggest(word, allowed)
             help = f"did you mean '{near}='?" if near and word not in seen else None
             ctx.error(Code.BAD_CALL, keyword.name.span, message, help=help)
             return None
@@ -188,7 +189,7 @@ def _where(ctx: Context, node: ast.Call) -> ir.Expr | None:
             Code.DTYPE_MISMATCH,
             node.arguments[0].span,
             f"'where' asks true or false first; this is {test.type.dtype}",
-            help=f"compare it: {node.arguments[0].span.text} != 0",
+            help=f"compare it: ({quoted(node.arguments[0])}) != 0",
         )
         return None
     sides = tuple(zip(node.arguments[1:], (then, otherwise), strict=True))
@@ -258,7 +259,7 @@ def _tile(ctx: Context, node: ast.Call, argument: ast.Expr) -> ir.Tile | None:
                 return None
             case None:
                 tiles = [name for name in ctx.visible() if isinstance(ctx.lookup(name), TileName)]
-                near = suggest(argument.name, tiles) or (tiles[0] if len(tiles) == 1 else None)
+                near = ctx.suggest(argument.name, tiles) or (tiles[0] if len(tiles) == 1 else None)
                 if argument.name in ctx.gone or near is None:
                     names.undefined(ctx, argument.span, argument.name)
                 else:
@@ -361,7 +362,7 @@ def _dot(ctx: Context, node: ast.Call) -> ir.Expr | None:
                 Code.DTYPE_MISMATCH,
                 argument.span,
                 f"'dot' multiplies what has a dtype; {shown(argument)} has none of its own",
-                help=f"cast it: {'i32' if categories == [{1}, {1}] else 'f32'}({argument.span.text})",
+                help=f"cast it: {'i32' if categories == [{1}, {1}] else 'f32'}({quoted(argument)})",
             )
             return None
     possible = [ctx.dtypes.possible(side.type.dtype) for side in arguments]
@@ -373,7 +374,7 @@ def _dot(ctx: Context, node: ast.Call) -> ir.Expr | None:
             node.function.span,
             f"'dot' takes 8-bit floats on both sides or on none; {shown(node.arguments[which])} is "
             f"{arguments[which].type.dtype}",
-            help=f"cast it: f16({node.arguments[which].span.text})",
+            help=f"cast it: f16({quoted(node.arguments[which])})",
         )
         return None
     if not _check_contracted(ctx, node, left, right, tile, possible):
@@ -395,7 +396,9 @@ def _precision(ctx: Context, node: ast.Call) -> str | None:
             case ast.Literal(value=str(value)) if value in _PRECISIONS:
                 return value
             case written:
-                near = suggest(str(written.value), _PRECISIONS) if isinstance(written, ast.Literal) else None
+                near = (
+                    ctx.suggest(str(written.value), _PRECISIONS) if isinstance(written, ast.Literal) else None
+                )
                 ctx.error(
                     Code.BAD_VALUE,
                     written.span,

@@ -35,13 +35,11 @@ def check_stores(ctx: Context, template: ast.Template, written: dict[str, Span])
             ctx.error(
                 Code.NOT_STORED, span, f"'{name}' is never stored", help=f"add 'store {name}[...] = ...'"
             )
-        elif stores:
-            _check_once(ctx, name, stores, 0)
-    for name, points in ctx.inout_loads.items():
-        for point in points:
-            for store in ctx.stores.get(name, []):
-                if not _exclude(point.path, store.path):
-                    _check_order(ctx, name, point.load, store)
+        elif stores and _check_once(ctx, name, stores, 0):
+            for point in ctx.inout_loads.get(name, ()):
+                for store in stores:
+                    if not _exclude(point.path, store.path):
+                        _check_order(ctx, name, point.load, store)
 
 
 def _check_once(ctx: Context, name: str, stores: list[StorePoint], depth: int) -> bool:

@@ -18,7 +18,7 @@ from tdsl import ast, ir
 from tdsl.check.dtypes import STRING
 from tdsl.check.names import FUNCTIONS
 from tdsl.check.scope import MAX_LANES, Context, Setting, listing
-from tdsl.diagnostics import Code, Label, suggest
+from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import DTYPES
 
@@ -39,6 +39,7 @@ def check_declarations(
     settable = {item.name.name for config in configs for item in config.items}
     settable |= {let.name.name for let in lets}
     points = [_points(ctx, config, settable) for config in configs]
+    _check_count(ctx, configs, points)
     _check_names(ctx, configs)
     _declare(ctx, configs, points)
     made = tuple(let for let in (_let(ctx, node) for node in lets) if let is not None)
@@ -72,14 +73,27 @@ def _points(ctx: Context, config: ast.Config | ast.Tune, settable: set[str]) -> 
         columns[name] = [_value(ctx, name, value, settable) for value in item.values]
     count = math.prod(len(values) for values in columns.values())
     if count > _MAX_CANDIDATES:
-        ctx.error(
-            Code.BAD_CONFIG,
-            config.span,
-            f"this makes {count:,} candidates; {_MAX_CANDIDATES:,} are possible",
-            help="leave some values out, or leave combinations out with several 'tune' lines",
-        )
+        _report_count(ctx, config, count)
         return [{name: values[0] for name, values in columns.items()}]
     return [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
+
+
+def _check_count(ctx: Context, configs: list[ast.Config | ast.Tune], points: list[list[_Point]]) -> None:
+    total = 0
+    for config, choices in zip(configs, points, strict=True):
+        total += len(choices)
+        if total > _MAX_CANDIDATES:
+            _report_count(ctx, config, total)
+            del choices[1:]
+
+
+def _report_count(ctx: Context, config: ast.Config | ast.Tune, count: int) -> None:
+    ctx.error(
+        Code.BAD_CONFIG,
+        config.span,
+        f"this makes {count:,} candidates; {_MAX_CANDIDATES:,} are possible",
+        help="leave some values out, or leave combinations out with several 'tune' lines",
+    )
 
 
 def _value(ctx: Context, name: str, node: ast.Expr, settable: set[str]) -> ir.Expr | None:
@@ -156,14 +170,18 @@ def _check_names(ctx: Context, configs: list[ast.Config | ast.Tune]) -> None:
                 config.span,
                 f"this {word} does not set {listing(repr(name) for name in missing)}",
                 Label(span=everything[missing[0]], text="set here"),
-                help=_renamed(missing[0], own, everything, configs),
+                help=_renamed(ctx, missing[0], own, everything, configs),
             )
 
 
 def _renamed(
-    missing: str, own: set[str], everything: dict[str, Span], configs: list[ast.Config | ast.Tune]
+    ctx: Context,
+    missing: str,
+    own: set[str],
+    everything: dict[str, Span],
+    configs: list[ast.Config | ast.Tune],
 ) -> str:
-    near = suggest(missing, [name for name in own if name not in ir.OPTIONS])
+    near = ctx.suggest(missing, [name for name in own if name not in ir.OPTIONS])
     counts = {
         name: sum(any(item.name.name == name for item in config.items) for config in configs)
         for name in everything
@@ -232,7 +250,7 @@ def check_block(ctx: Context, node: ast.Expr) -> tuple[ir.Expr, tuple[int | None
     """What follows `by`: a compile-time power of two; and its size per candidate, as far as written."""
     if isinstance(node, ast.Name) and ctx.lookup(node.name) is None and node.name not in ctx.gone:
         settings = [name for name, symbol in ctx.blocks[0].names.items() if isinstance(symbol, Setting)]
-        near = suggest(node.name, settings)
+        near = ctx.suggest(node.name, settings)
         if near:
             ctx.used.add(near)  # it is not unused as well
         help = (
@@ -295,7 +313,7 @@ def check_used(ctx: Context, template: ast.Template) -> None:
             symbol = ctx.blocks[0].names.get(ident.name)
             if not isinstance(symbol, Setting) or symbol.span != ident.span or ident.name in ctx.used:
                 continue
-            near = suggest(ident.name, ir.OPTIONS) if symbol.kind == "config" else None
+            near = ctx.suggest(ident.name, ir.OPTIONS) if symbol.kind == "config" else None
             ctx.error(
                 Code.BAD_CONFIG,
                 ident.span,

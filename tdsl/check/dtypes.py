@@ -14,7 +14,7 @@ from tdsl.types import DTYPES, WEAK, Accumulator, DType, accumulator_name, promo
 
 _MAX_CASES = 1000
 STRING = DType(("~str",))  # of const parameters, and of arguments of `tl.` calls
-NARROW_FLOATS = ("f8e4m3", "f8e5m2")
+NARROW_FLOATS = frozenset({"f8e4m3", "f8e5m2"})
 
 
 class DTypes:
@@ -24,6 +24,8 @@ class DTypes:
         self.choices = choices
         self._promoted: dict[tuple[DType, ...], DType] = {}
         self._possible: dict[DType, frozenset[str]] = {}
+        self._categories: dict[DType, frozenset[int]] = {}
+        self._narrow: dict[DType, str | None] = {}
 
     def promote(self, *operands: DType) -> DType:
         found = self._promoted.get(operands)
@@ -70,11 +72,20 @@ class DTypes:
 
     def categories(self, dtype: DType) -> frozenset[int]:
         """0 bool, 1 integer, 2 float; empty for strings."""
-        return frozenset(
-            WEAK.index(name) if name in WEAK else DTYPES[name].category
-            for name in self.possible(dtype)
-            if name in WEAK or name in DTYPES
-        )
+        found = self._categories.get(dtype)
+        if found is None:
+            found = self._categories[dtype] = frozenset(
+                WEAK.index(name) if name in WEAK else DTYPES[name].category
+                for name in self.possible(dtype)
+                if name in WEAK or name in DTYPES
+            )
+        return found
+
+    def narrow(self, dtype: DType) -> str | None:
+        """The 8-bit float that `dtype` may be, if it may."""
+        if dtype not in self._narrow:
+            self._narrow[dtype] = min(self.possible(dtype) & NARROW_FLOATS, default=None)
+        return self._narrow[dtype]
 
     def is_integer(self, dtype: DType) -> bool:
         return self.categories(dtype) == {1}

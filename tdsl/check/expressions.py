@@ -22,9 +22,10 @@ from tdsl.check.scope import (
     TileName,
     Variable,
     describe,
+    quoted,
     varies,
 )
-from tdsl.diagnostics import Code, suggest
+from tdsl.diagnostics import Code
 from tdsl.source import Span
 from tdsl.types import BOOL, DTYPES, WEAK_BOOL, WEAK_FLOAT, WEAK_INT, DType
 
@@ -40,7 +41,8 @@ def value(ctx: Context, node: ast.Expr) -> ir.Expr | None:
     ctx.depth += 1
     try:
         if ctx.depth > _MAX_DEPTH:
-            ctx.error(Code.TOO_DEEP, node.span, "helpers and operators nest too deeply here")
+            span = ctx.calls[0] if ctx.calls else node.span
+            ctx.error(Code.TOO_DEEP, span, "the helpers called here nest too deeply")
             return None
         return _value(ctx, node)
     finally:
@@ -239,9 +241,7 @@ def condition(ctx: Context, node: ast.Expr) -> ir.Expr | None:
             Code.DTYPE_MISMATCH,
             node.span,
             f"a condition is true or false; this is {found.type.dtype}",
-            help=f"compare it: {node.span.text} != 0"
-            if len(node.span.text) <= 30
-            else "compare it: ... != 0",
+            help=f"compare it: ({quoted(node)}) != 0",
         )
         return None
     if found.type.tiles:
@@ -337,8 +337,13 @@ def _membership(ctx: Context, node: ast.Membership) -> ir.Expr | None:
             equal = ir.Binary(span=node.span, type=type, op="or", left=test, right=equal)
         test = equal
     assert test is not None, "the parser wants at least one choice"
-    if test.type.tiles or any(choice is not None and choice.type.tiles for choice in choices):
-        ctx.error(Code.AXIS_MISMATCH, node.span, "'in' compares scalars", help="join comparisons with '|'")
+    if not test.type.constant:
+        ctx.error(
+            Code.NOT_CONSTANT,
+            node.span,
+            "'in' asks about what is known at compile time; this is not",
+            help="compare with each: a == 1 or a == 2",
+        )
         return None
     return test
 
@@ -350,7 +355,7 @@ def _dtype_in(ctx: Context, node: ast.Membership, dtype: DType) -> ir.Expr | Non
             found.append(choice.name)
         else:
             text = choice.span.text
-            near = suggest(text, DTYPES)
+            near = ctx.suggest(text, DTYPES)
             ctx.error(
                 Code.UNKNOWN_DTYPE,
                 choice.span,

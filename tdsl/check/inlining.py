@@ -17,11 +17,9 @@ from tdsl import ast, ir
 from tdsl.check import assignment, names, triton_calls
 from tdsl.check.dtypes import STRING
 from tdsl.check.names import FUNCTIONS
-from tdsl.check.scope import Alias, Block, Context, Report, TileName, Variable
-from tdsl.diagnostics import Code, Diagnostic, Label, suggest
+from tdsl.check.scope import MAX_EXPANSION, Alias, Block, Context, Report, TileName, Variable
+from tdsl.diagnostics import Code, Diagnostic, Label
 from tdsl.types import DTYPES
-
-MAX_EXPANSION = 200_000  # characters of helper text that one template's calls may expand to
 
 _Simple = (
     ir.Constant | ir.VarRef | ir.TileRef | ir.TileEdge | ir.DimRef | ir.ParamRef | ir.SettingRef | ir.Present
@@ -99,8 +97,8 @@ def _alias(ctx: Context, argument: ast.Expr) -> Alias | None:
 
 
 def _has_room(ctx: Context, node: ast.Call, helper: ast.Helper) -> bool:
-    ctx.inlined += helper.span.end - helper.span.start
-    if ctx.inlined <= MAX_EXPANSION:
+    ctx.report.expanded += helper.span.end - helper.span.start
+    if ctx.report.expanded <= MAX_EXPANSION:
         return True
     ctx.error(
         Code.TOO_LARGE,
@@ -281,7 +279,7 @@ def _check_names(report: Report, helper: ast.Helper, helpers: Mapping[str, ast.H
 def _unknown(ctx: Context, node: ast.Ident | ast.Name, known: Mapping[str, ast.Ident]) -> None:
     if node.name in FUNCTIONS or node.name in DTYPES or node.name in ctx.helpers:
         return  # what it is used for is the mistake; a call of the helper tells
-    near = suggest(node.name, [*known, "inf", "nan", "true", "false"])
+    near = ctx.suggest(node.name, [*known, "inf", "nan", "true", "false"])
     help = f"did you mean '{near}'?" if near else "a helper knows its parameters and nothing of the template"
     ctx.error(Code.UNKNOWN_NAME, node.span, f"there is no '{node.name}' here", help=help)
 
@@ -303,7 +301,7 @@ def _check_expression(ctx: Context, expr: ast.Expr, known: Mapping[str, ast.Iden
             case ast.Call(function=function) if function.name not in known:
                 name = function.name
                 if name not in FUNCTIONS and name not in DTYPES and name not in ctx.helpers:
-                    near = suggest(name, [*FUNCTIONS, *ctx.helpers, *DTYPES])
+                    near = ctx.suggest(name, [*FUNCTIONS, *ctx.helpers, *DTYPES])
                     help = (
                         f"did you mean '{near}'?"
                         if near

@@ -8,6 +8,7 @@ Which names may be declared where is left to `scope`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -25,7 +26,7 @@ from tdsl.check.scope import (
     Variable,
     describe,
 )
-from tdsl.diagnostics import Code, Label, suggest
+from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import DTYPES, WEAK_BOOL, WEAK_FLOAT, WEAK_INT, DType
 
@@ -147,21 +148,21 @@ def undefined(ctx: Context, span: Span, name: str) -> None:
     elif name in FUNCTIONS:
         ctx.error(Code.BAD_VALUE, span, f"'{name}' is a built-in function", help=f"call it: '{name}(...)'")
     else:
-        near = suggest(name, [*ctx.visible(), "inf", "nan", "true", "false"])
-        if near:
-            ctx.used.add(near)  # it is not unused as well
-        advice = f"did you mean '{near}'?" if near else _spelling(name)
+        near = ctx.suggest(name, itertools.chain(("inf", "nan"), ctx.visible()))
+        # One of these was meant, so that it is not unused.
+        ctx.used.update(
+            [near] if near else [name for name, symbol in ctx.blocks[0].names.items() if _is_scalar(symbol)]
+        )
+        advice = f"did you mean '{near}'?" if near else None
         ctx.error(Code.UNKNOWN_NAME, span, f"there is no '{name}' here", help=advice)
+
+
+def _is_scalar(symbol: Symbol) -> bool:
+    return isinstance(symbol, Parameter) and not isinstance(symbol.node, ir.Tensor)
 
 
 def _in_helper(ctx: Context) -> bool:
     return bool(ctx.blocks) and ctx.blocks[-1].kind == "helper"
-
-
-def _spelling(name: str) -> str | None:
-    return {"True": "did you mean 'true'?", "False": "did you mean 'false'?", "None": "there is no None"}.get(
-        name
-    )
 
 
 # Dtypes
@@ -199,7 +200,7 @@ _FOREIGN = {
 
 
 def unknown_dtype(ctx: Context, span: Span, name: str, variables: tuple[str, ...] = ()) -> None:
-    near = _FOREIGN.get(name) or suggest(name, [*DTYPES, *variables])
+    near = _FOREIGN.get(name) or ctx.suggest(name, [*DTYPES, *variables])
     help = f"did you mean '{near}'?" if near else f"dtypes are {', '.join(DTYPES)}"
     ctx.error(Code.UNKNOWN_DTYPE, span, f"'{name}' is no dtype", help=help)
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tdsl import ast, ir
-from tdsl.check.dtypes import NARROW_FLOATS
-from tdsl.check.scope import Context, union
+from tdsl.check.scope import Context, quoted, union
 from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import DType
@@ -51,9 +50,7 @@ def are(
             span,
             f"'{op}' needs {_NEEDED[frozenset(needed)]}",
             Label(span=node.span, text=f"is {ctx.dtypes.why(operand.type.dtype, wrong)}"),
-            help=f"cast it: {cast}({node.span.text})"
-            if len(node.span.text) <= 30
-            else f"cast it: {cast}(...)",
+            help=f"cast it: {cast}({quoted(node)})",
         )
         return False
     return wide(ctx, operands, f"'{op}'")
@@ -62,16 +59,14 @@ def are(
 def wide(ctx: Context, operands: Iterable[tuple[ast.Expr, ir.Expr]], who: str) -> bool:
     """Whether no operand may be an 8-bit float, which only casts, dots, loads and stores know."""
     for node, operand in operands:
-        narrow = sorted(ctx.dtypes.possible(operand.type.dtype) & set(NARROW_FLOATS))
-        if narrow:
+        narrow = ctx.dtypes.narrow(operand.type.dtype)
+        if narrow is not None:
             dtype = str(operand.type.dtype)
             ctx.error(
                 Code.DTYPE_MISMATCH,
                 node.span,
-                f"{who} does not work on {narrow[0] if dtype in NARROW_FLOATS else f'{dtype}, which may be {narrow[0]}'}",
-                help=f"cast it first: f32({node.span.text})"
-                if len(node.span.text) <= 30
-                else "cast it first: f32(...)",
+                f"{who} does not work on {dtype if dtype == narrow else f'{dtype}, which may be {narrow}'}",
+                help=f"cast it first: f32({quoted(node)})",
             )
             return False
     return True

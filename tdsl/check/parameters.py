@@ -17,7 +17,7 @@ from tdsl.check import names
 from tdsl.check.bounds import Bounds, Facts
 from tdsl.check.dtypes import DTypes
 from tdsl.check.scope import Context, Dimension, DTypeVariable, Parameter
-from tdsl.diagnostics import Code, Label, suggest
+from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import DEFAULT_CHOICES, DTYPES, DType
 
@@ -136,7 +136,7 @@ def _declare_scalars(ctx: Context, template: ast.Template, made: Signature) -> N
                 node = ir.Scalar(span=param.span, name=param.name.name, type=kind)  # type: ignore[arg-type]
             case ast.ConstParam(type=type, default=default):
                 if type.name not in _CONSTS:
-                    near = suggest(type.name, _CONSTS)
+                    near = ctx.suggest(type.name, _CONSTS)
                     ctx.error(
                         Code.BAD_PARAM,
                         type.span,
@@ -175,7 +175,7 @@ def _report_scalar(ctx: Context, param: ast.ScalarParam) -> None:
     elif type in ("bool", "str", "dtype"):
         help = f"'{name}: const {type}' is known at compile time"
     else:
-        near = suggest(type, _SCALARS)
+        near = ctx.suggest(type, _SCALARS)
         help = f"did you mean '{near}'?" if near else f"a tensor has dimensions: '{name}: {type}[N]'"
     ctx.error(
         Code.BAD_PARAM, param.type.span, f"a run-time scalar is 'float' or 'int', not '{type}'", help=help
@@ -371,7 +371,7 @@ def _check_solvable(ctx: Context, template: ast.Template, made: Signature) -> No
             help = "a tensor that is always there must have it as a dimension"
         else:
             message = f"no tensor tells '{name}'"
-            near = suggest(name, dims)
+            near = ctx.suggest(name, dims)
             help = (
                 f"did you mean '{near}'?"
                 if near
@@ -383,7 +383,7 @@ def _check_solvable(ctx: Context, template: ast.Template, made: Signature) -> No
             for node in _dtype_names(item.dtype):
                 if node.name in made.choices and node.name not in dtypes:
                     known = [name for name in made.choices if name in dtypes]
-                    near = suggest(node.name, known)
+                    near = ctx.suggest(node.name, known)
                     ctx.error(
                         Code.UNKNOWN_DTYPE,
                         node.span,
@@ -411,7 +411,7 @@ def _check_guards(ctx: Context, template: ast.Template, made: Signature) -> None
                         if variable.name in DTYPES
                         else "is no dtype variable here"
                     )
-                    near = suggest(variable.name, made.choices)
+                    near = ctx.suggest(variable.name, made.choices)
                     ctx.error(
                         Code.BAD_GUARD,
                         variable.span,

@@ -21,11 +21,12 @@ from tdsl.check.scope import (
     StorePoint,
     describe,
     listing,
+    quoted,
     shown,
     union,
     varies,
 )
-from tdsl.diagnostics import Code, Label, suggest
+from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import WEAK_INT
 
@@ -58,7 +59,7 @@ def load(ctx: Context, node: ast.Load) -> ir.Expr | None:
                 Code.DTYPE_MISMATCH,
                 node.otherwise.span,
                 f"{otherwise.type.dtype} does not fit into {tensor.dtype}, the dtype of {tensor.name}",
-                help=f"cast it: {tensor.dtype}({node.otherwise.span.text})",
+                help=f"cast it: {tensor.dtype}({quoted(node.otherwise)})",
             )
             return None
     subscripts: list[ir.Subscript] = []
@@ -137,9 +138,8 @@ def _tensor(ctx: Context, ident: ast.Ident, verb: str) -> ir.Tensor | None:
         and ((known.kind == "input") if verb == "load" else (known.kind == "output" or known.node.inout))
     ]
     if symbol is None:
-        near = suggest(ident.name, tensors)
-        if near:
-            ctx.used.add(near)  # it is not unused as well
+        near = ctx.suggest(ident.name, tensors)
+        ctx.used.update(tensors)  # one of them was meant, so that it is not unused
         if near is None and ident.name in ctx.gone:
             undefined(ctx, ident.span, ident.name)
         else:
@@ -235,7 +235,9 @@ def out_of_bounds(
     where = f"dimension {at} of {tensor.name} is {dim.span.text}"
     if shortfall.extreme is None:
         loaded = _loaded(value)
-        if loaded is not None:
+        if loaded == f"'{text}'":
+            message = f"'{text}' is what a tensor holds and may be anything; {where}"
+        elif loaded is not None:
             message = f"'{text}' depends on what {loaded} holds and may be anything; {where}"
         elif shortfall.below:
             message = f"'{text}' cannot be shown to be at least 0"
@@ -243,6 +245,10 @@ def out_of_bounds(
             message = f"'{text}' cannot be shown to stay inside; {where}"
     elif shortfall.below:
         message = f"'{text}' may be {shortfall.extreme}"
+    elif isinstance(value, ir.Constant):
+        message = (
+            f"{value.value} is inside only where {dim.span.text}, dimension {at} of {tensor.name}, is larger"
+        )
     elif isinstance(value, ir.TileRef) and shortfall.extreme.endswith(" - 1"):
         message = f"'{text}' goes up to {shortfall.extreme.removesuffix(' - 1')}; {where}"
     else:
@@ -306,8 +312,7 @@ def _check_stored(
     if not extra:
         return True
     over = ", ".join(tile.name for tile in extra)
-    text = node.value.span.text
-    reduced = f"sum({text}, {over})" if len(text) <= 30 else f"sum(..., {over})"
+    reduced = f"sum({quoted(node.value)}, {over})"
     verb = "stored" if isinstance(node, ast.Store) else "added"
     ctx.error(
         Code.AXIS_MISMATCH,

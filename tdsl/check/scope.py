@@ -9,7 +9,8 @@ Which names may be declared where is here; what statements and expressions mean 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +22,9 @@ from tdsl.source import Span
 from tdsl.types import DType
 
 MAX_LANES = 1 << 20  # of one block, Triton's limit
+MAX_MISTAKES = 100  # of a file, that are shown
+MAX_EXPANSION = 500_000  # characters of helpers that the calls in a file may expand to
+_MAX_KNOWN = 300  # names that a near one is looked for among
 
 
 class Report:
@@ -28,6 +32,7 @@ class Report:
 
     def __init__(self) -> None:
         self._found: dict[tuple[Code, int, int], Diagnostic] = {}
+        self.expanded = 0  # characters of helpers
 
     def add(self, diagnostic: Diagnostic) -> None:
         key = (diagnostic.code, diagnostic.span.start, diagnostic.span.end)
@@ -37,7 +42,13 @@ class Report:
         return len(self._found)
 
     def in_order(self) -> list[Diagnostic]:
-        return sorted(self._found.values(), key=lambda item: (item.span.start, item.span.end))
+        """The first of them in the order of the file, and that there are more."""
+        ordered = sorted(self._found.values(), key=lambda item: (item.span.start, item.span.end))
+        if len(ordered) > MAX_MISTAKES:
+            message = f"the file has more than {MAX_MISTAKES} mistakes; those from here on are not shown"
+            rest = Diagnostic(code=Code.TOO_LARGE, message=message, span=ordered[MAX_MISTAKES].span)
+            ordered[MAX_MISTAKES:] = [rest]
+        return ordered
 
 
 # What a name may stand for
@@ -160,8 +171,8 @@ class Context:
     gone: dict[str, Gone] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # parameters and settings
     duplicated: set[str] = field(default_factory=set)  # it is not clear what these stand for
-    keys: set[str] = field(default_factory=set)
-    points: set[str] = field(default_factory=set)
+    keys: dict[str, int] = field(default_factory=dict)  # of variables and tiles; see `_fresh`
+    points: dict[str, int] = field(default_factory=dict)
     candidates: int = 1
     block_sizes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)  # by tile, per candidate
     settings: dict[str, ir.Expr] = field(default_factory=dict)  # what `let` binds
@@ -176,7 +187,6 @@ class Context:
     accumulates: dict[str, list[Span]] = field(default_factory=dict)
     inout_loads: dict[str, list[LoadPoint]] = field(default_factory=dict)
     depth: int = 0
-    inlined: int = 0
     calls: list[Span] = field(default_factory=list)  # of the helpers being inlined
     place: Literal["signature", "grid", "body", "helper"] = "signature"
     too_large: set[tuple[str, ...]] = field(default_factory=set)
@@ -193,13 +203,11 @@ class Context:
             labels = (*labels, Label(span=self.calls[0], text="called here"))
         self.report.add(Diagnostic(code=code, message=message, span=span, labels=labels, help=help))
 
-    def unknown(
-        self, span: Span, name: str, kind: str, known: Iterable[str], code: Code = Code.UNKNOWN_NAME
-    ) -> None:
-        near = suggest(name, known)
-        self.error(
-            code, span, f"there is no {kind} '{name}'", help=f"did you mean '{near}'?" if near else None
-        )
+    def suggest(self, name: str, known: Iterable[str]) -> str | None:
+        """The known name nearest to `name`, if one is near; not in files with very many names or mistakes."""
+        if len(self.report) > MAX_MISTAKES:
+            return None
+        return suggest(name, itertools.islice(known, _MAX_KNOWN))
 
     # Names
 
@@ -223,13 +231,11 @@ class Context:
                 return None
         return None
 
-    def visible(self) -> list[str]:
-        names: list[str] = []
+    def visible(self) -> Iterator[str]:
         for block in reversed(self.blocks):
-            names.extend(block.names)
+            yield from block.names
             if block.kind == "helper":
                 break
-        return names
 
     def declare(self, ident: ast.Ident, symbol: Symbol) -> None:
         """Put a name into the innermost block; it must be free."""
@@ -270,7 +276,11 @@ class Context:
         return _fresh(name, self.keys)
 
     def point(self, name: str) -> str:
-        return _fresh(name, self.points)
+        """As `key`, for the load points of the tensor `name`; no point is called as another tensor."""
+        if name not in self.points:
+            self.points[name] = 0
+            return name
+        return _fresh(name, self.points, self.blocks[0].names)
 
     # Values
 
@@ -303,12 +313,13 @@ class Context:
         return True
 
 
-def _fresh(name: str, taken: set[str]) -> str:
-    key, count = name, 0
-    while key in taken:
-        count += 1
-        key = f"{name}_{count}"
-    taken.add(key)
+def _fresh(name: str, taken: dict[str, int], others: Container[str] = ()) -> str:
+    """`taken` has, for each name in use, how often it was asked for again."""
+    key = name
+    while key in taken or key in others:
+        taken[name] = taken.get(name, 0) + 1
+        key = f"{name}_{taken[name]}"
+    taken[key] = 0
     return key
 
 
@@ -352,6 +363,12 @@ def union(*groups: tuple[ir.Tile, ...]) -> tuple[ir.Tile, ...]:
         if group is not first and group != first:
             first = (*first, *(tile for tile in group if tile not in first))
     return first
+
+
+def quoted(node: ast.Expr) -> str:
+    """An expression as a fix repeats it, if it is short."""
+    text = node.span.text
+    return text if len(text) <= 30 and "\n" not in text else "..."
 
 
 def shown(node: ast.Expr) -> str:

@@ -13,7 +13,7 @@ from tdsl.check import names
 from tdsl.check.dtypes import STRING
 from tdsl.check.operands import lined_up
 from tdsl.check.scope import Alias, Context, TileName, union
-from tdsl.diagnostics import Code, suggest
+from tdsl.diagnostics import Code
 from tdsl.types import WEAK_FLOAT, DType
 
 _MEMORY = (
@@ -154,7 +154,7 @@ def _is_allowed(ctx: Context, node: ast.TritonCall, annotated: bool) -> bool:
         use = _REDUCTIONS[last]
         ctx.error(Code.BAD_CALL, node.span, message, help=f"use {use}" if use else None)
     elif last in _BLOCKS and not annotated:
-        near = suggest(last, names.FUNCTIONS)
+        near = ctx.suggest(last, names.FUNCTIONS)
         help = (
             f"tdsl has its own '{near}'"
             if near == last

@@ -53,22 +53,14 @@ _INSTEAD_OF_VALUE = {
 
 # What the grammar's terminals are called; a word or sign that is spelled one way is called what it is.
 _SPELLED = {
-    **{
-        "COLON": "':'",
-        "LPAR": "'('",
-        "RPAR": "')'",
-        "LSQB": "'['",
-        "RSQB": "']'",
-        "COMMA": "','",
-        "EQUAL": "'='",
-    },
-    **{"ARROW": "'->'", "DOT": "'.'", "ELLIPSIS": "'...'", "OPTIONAL": "'?'", "AUGMENTED": "'+='"},
-    "_NEWLINE": "the end of the line",
+    **{"COLON": "':'", "LPAR": "'('", "RPAR": "')'", "LSQB": "'['", "RSQB": "']'", "COMMA": "','"},
+    **{"EQUAL": "'='", "ARROW": "'->'", "DOT": "'.'", "ELLIPSIS": "'...'", "OPTIONAL": "'?'"},
+    **{"AUGMENTED": "'+='", "_NEWLINE": "the end of the line"},
 }
 _KEYWORDS = kinds("IN GRID BY TO IF ELSE CONST INOUT UNCHECKED NOFUSE WHERE")
-_OPERATORS = kinds("SIGN OPERATOR COMPARISON AND OR")
 _PREFIXES = kinds("SIGN INVERT NOT")
 _VALUES = kinds("NAME NUMBER STRING TRUE FALSE LOAD")
+_IDLE = "a value that is not stored or named does nothing"
 _JOINERS = kinds("IN AND OR NOT IF ELSE TO BY")
 
 
@@ -179,13 +171,8 @@ def _no_such_line(refusal: Refusal) -> Reason | None:
         case "WHERE":
             help = "guards follow the outputs: 'template f(...) -> y: T[N] where CONDITION:'"
             return Reason(message="this 'where' follows no template header", help=help)
-        case "LOAD":
-            message = "a value that is not stored or named does nothing"
-            return Reason(message=message, help="write 'NAME = load ...'")
-        case "INVERT" | "SIGN" | "NOT" | "NUMBER" | "LPAR" | "TRUE" | "FALSE":
-            return Reason(
-                message="a value that is not stored or named does nothing", help="write 'NAME = VALUE'"
-            )
+        case "LOAD" | "INVERT" | "SIGN" | "NOT" | "NUMBER" | "LPAR" | "TRUE" | "FALSE":
+            return Reason(message=_IDLE, help="write 'NAME = VALUE'")
     return Reason(
         message=f"a line cannot start with '{bad}'",
         help=f"a line starts with {_listed(STATEMENTS)}, or is 'NAME = VALUE'",
@@ -221,8 +208,7 @@ def _bare_name(refusal: Refusal) -> Reason | None:
             return None
         case "DOT" if "EQUAL" in types:
             return Reason(message="only a name can be assigned to", token=first)
-    message = "a value that is not stored or named does nothing"
-    return Reason(message=message, help="write 'NAME = VALUE'", token=first)
+    return Reason(message=_IDLE, help="write 'NAME = VALUE'", token=first)
 
 
 def _else_if(refusal: Refusal) -> Reason | None:
@@ -240,7 +226,7 @@ def _near_keyword(refusal: Refusal) -> Reason | None:
     """`for n in 0 ot N`: a name where a keyword nearly spelled like it could stand."""
     if refusal.kind != "NAME" or "NAME" in refusal.expected:
         return None
-    words = [kind.lower() for kind in refusal.expected & (_KEYWORDS | {"AND", "OR"})]
+    words = sorted(kind.lower() for kind in refusal.expected & (_KEYWORDS | {"AND", "OR"}))
     bad = str(refusal.bad)
     near = next((word for word in words if sorted(word) == sorted(bad)), None)
     if near is None and len(bad) > 1:
@@ -269,6 +255,11 @@ def _reserved(refusal: Refusal) -> Reason | None:
         and first.type != "NAME"
     ):
         return _keyword_as_name(first)
+    before = refusal.before
+    # 'load' and the function 'where' start a value, so that it is what follows that is refused.
+    starts_value = before is not None and before.type in ("LOAD", "WHERE") and not refusal.takes_value
+    if before is not None and starts_value and refusal.kind in ("RPAR", "RSQB", "COMMA", "EQUAL"):
+        return _keyword_as_name(before)
     if bad is None or not bad.isalpha() or refusal.kind == "NAME" or refusal.at == 0:
         return None
     if refusal.takes_value and refusal.kind in _VALUES:
@@ -337,7 +328,16 @@ def _header(refusal: Refusal) -> Reason | None:
             return Reason(
                 message="the ':' of a template comes after its guards", help="remove it here", token=before
             )
-        if refusal.kind in ("COLON", "_NEWLINE", "WHERE") and "LSQB" in expected:
+        if refusal.kind == "CONST" and "NAME" in expected:
+            return Reason(message="'const' stands before the type", help="write 'NAME: const TYPE'")
+        is_input = all(token.type != "ARROW" for token in refusal.tokens[: refusal.at])
+        if refusal.kind in ("COMMA", "RPAR") and "LSQB" in expected and is_input:
+            return Reason(
+                message="an 'inout' parameter is a tensor",
+                help="write 'inout NAME: DTYPE[M, N]'",
+                token=before,
+            )
+        if refusal.kind in ("COLON", "_NEWLINE", "WHERE", "COMMA", "RPAR") and "LSQB" in expected:
             return Reason(message="an output needs its dimensions", help="write 'NAME: DTYPE[M, N]'")
         if refusal.kind in ("COMMA", "RPAR") and "COLON" in expected and before is not None:
             help = f"write '{before}: DTYPE[M, N]', '{before}: float' or '{before}: const int'"
@@ -353,12 +353,8 @@ def _header(refusal: Refusal) -> Reason | None:
         return Reason(
             message=f"'{first}' needs parameters in parentheses", help=f"write '{first} {before}(...):'"
         )
-    if first.type == "FOR" and refusal.kind == "COMMA" and "IN" in expected and before is not None:
-        return None
     if first.type in _HEADERS and "COLON" in expected and refusal.bad is None:
         return Reason(message="':' is missing at the end of this line", help="add ':'")
-    if first.type in _HEADERS and before is not None and before.type == "COLON" and refusal.bad is None:
-        return None
     return None
 
 
@@ -373,7 +369,7 @@ def _subscript(refusal: Refusal) -> Reason | None:
 
 
 def _doubled(refusal: Refusal) -> Reason | None:
-    """`&&`, `||`, and a name twice."""
+    """`&&` and `||`."""
     bad, before = refusal.bad, refusal.before
     if bad is None or before is None or bad != before or bad.start_pos != before.end_pos:
         return None
@@ -390,6 +386,8 @@ def _no_value(refusal: Refusal) -> Reason | None:
         return None
     if refusal.bad is None:
         return Reason(message=f"a value is missing after '{refusal.before}'")
+    if refusal.kind == "LSQB":
+        return Reason(message="there are no lists", help="a tensor is read with 'load NAME[...]'")
     if refusal.kind not in _VALUES:
         return Reason(message=f"a value is missing between '{refusal.before}' and '{refusal.bad}'")
     return None
@@ -405,8 +403,15 @@ def _no_joint(refusal: Refusal) -> Reason | None:
     return None
 
 
+def _question(refusal: Refusal) -> Reason | None:
+    """`a ? b : c`."""
+    if refusal.kind == "OPTIONAL" and refusal.takes_operator:
+        return Reason(message="'?' is not an operator", help="write 'A if CONDITION else B'")
+    return None
+
+
 def _colon_early(refusal: Refusal) -> Reason | None:
-    """A ':' that ends no header, and a line that goes on after the header's ':'."""
+    """A ':' that ends no header."""
     if refusal.kind == "COLON" and refusal.first.type not in _HEADERS:
         return Reason(
             message="':' cannot stand here",
@@ -417,6 +422,8 @@ def _colon_early(refusal: Refusal) -> Reason | None:
 
 def _unexpected(refusal: Refusal) -> Reason:
     expected = refusal.expected
+    if refusal.takes_operator:  # after a value these could always follow; what could end it says more
+        expected -= {"IF", "IN", "LPAR", "DOT"}
     names = []
     if "NUMBER" in expected:
         names.append("a value")
@@ -450,6 +457,7 @@ _RULES: tuple[Callable[[Refusal], Reason | None], ...] = (
     _reserved,
     _subscript,
     _doubled,
+    _question,
     _colon_early,
     _no_value,
     _no_joint,

@@ -54,7 +54,7 @@ def parse_partly(source: Source) -> tuple[ast.File, tuple[Diagnostic, ...]]:
     lark, vocabulary = _grammar()
     scanned = scan(source, vocabulary)
     diagnostics = scanned.diagnostics
-    if not scanned.complete:
+    if not scanned.complete or len(diagnostics) > MAX_MISTAKES:
         return _empty(source), _in_order(diagnostics)
     tree = None
     if not any(line.broken for line in scanned.lines):

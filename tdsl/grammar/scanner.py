@@ -44,7 +44,7 @@ _PYTHON_STARTERS = frozenset(("while", "import", "from", "class", "with", "try")
 _PLAIN = kinds("COMMA COLON SIGN OPERATOR COMPARISON ARROW ELLIPSIS OPTIONAL INVERT DOT STRING")
 _HEADERS = kinds("TEMPLATE DEF FOR IF ELIF ELSE")
 # A template's header goes on with these at the start of a line; its guards, and configs, go on after a ','.
-_HEADER_GOES_ON = re.compile(r"(?:[ \t]*(?:\#[^\n]*)?\n)+[ \t]*(?:where\b|->)")
+_HEADER_GOES_ON = re.compile(r"(?:[ \t]*(?:\#[^\n]*)?\n)+[ \t]*(?:where\b(?!\s*=[^=])|->)")
 _GO_ON_AFTER_COMMA = kinds("TEMPLATE CONFIG TUNE")
 # Where lines that end, or start, with one of these were meant to be one.
 _UNFINISHED = kinds("SIGN OPERATOR COMPARISON AND OR NOT IN EQUAL AUGMENTED ARROW COMMA BY TO")
@@ -172,8 +172,9 @@ class _Scanner:
             start, end = match.span(kind)
             value = text[start:end]
             if kind == "NAME":
-                kind = words.get(value, kind)
-                if kind == "NAME" and not value.isascii():
+                if value in words and not self._is_attribute(value):
+                    kind = words[value]
+                elif not value.isascii():
                     value = self._respell(value, start)
                     kind = words.get(value, kind)
                 if brackets and len(tokens) == self.row_first and self._is_new_line(kind, value, start):
@@ -327,6 +328,10 @@ class _Scanner:
         message = f"'{bracket}' is never closed"
         self._report(Code.SYNTAX, message, span.start, span.end, f"add '{closer}'", *labels)
 
+    def _is_attribute(self, word: str) -> bool:
+        """Whether a keyword is a name here, as in `tl.where`."""
+        return bool(self.tokens) and self.tokens[-1].type == "DOT" and not keyword.iskeyword(word)
+
     def _is_new_line(self, kind: str, word: str, start: int) -> bool:
         """Whether a word at the start of a row cannot go on with what is in brackets."""
         if kind in ("IF", "ELSE"):
@@ -380,7 +385,8 @@ class _Scanner:
 
     def _end_line(self) -> None:
         if self.tokens:
-            blank = self.text[self.line_start : self.tokens[0].start_pos]
+            before = self.text[self.line_start : self.tokens[0].start_pos]
+            blank = before[: len(before) - len(before.lstrip())]
             self.result.lines.append(Line(self.tokens.copy(), blank=blank, broken=self.broken))
         self.tokens.clear()
         self.broken = False

@@ -125,6 +125,7 @@ def test_examples_parse_and_every_node_knows_its_text(path: Path) -> None:
         ("f()", "f()"),
         ("where(m >= n, s, -inf)", "where((m >= n), s, (- inf))"),
         ("tl.math.erf(x)", "tl.math.erf(x)"),
+        ("tl.where(x, tl.load(p), 0)", "tl.where(x, tl.load(p), 0)"),
         ("tl.cast(x, tl.float32)", "tl.cast(x, tl.float32)"),
         ("minimum(N, m.stop) - m.start", "(minimum(N, m.stop) - m.start)"),
         ("load A[m, k]", "(load A[m, k])"),

@@ -8,7 +8,7 @@ import tdsl
 
 TEXT = """
 template mm(A: T[M, K], B: T[K, N]) -> C: T[M, N]
-where T in (f16, bf16, f32, f64):
+where T in (f16, bf16, f32):
     config BLOCK_M=32, BLOCK_N=32, BLOCK_K=32, num_warps=4, num_stages=2
     for m, n in grid(M by BLOCK_M, N by BLOCK_N, group=2):
         acc = zeros(m, n)
@@ -65,13 +65,6 @@ template ln(x: T[R..., N], w: T[N], b: T[N]?, eps: float) -> (y: T[R..., N], mea
         store y[r, n] = out
         store mean[r] = mu
         store rstd[r] = inv
-
-template two(x: f32[M, N]) -> (flat: f32[M * N], square: f32[M, N]):
-    config BLOCK_M=16, BLOCK_N=32, num_warps=4
-    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
-        v = load x[m, n]
-        store square[m, n] = v * v
-        store flat[m * N + n] = v + 1
 
 template axpy(inout y: f32[N], x: f32[N], alpha: float):
     config BLOCK=64, num_warps=4
@@ -140,11 +133,6 @@ def ln(x, w, b, eps):
     if b is not None:
         out = out + b
     return out.to(x.dtype), mean, rstd
-
-
-@tdsl.template(source=TEXT)
-def two(x):
-    return (x + 1).flatten(), x * x
 
 
 @tdsl.template(source=TEXT)

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tdsl import ir
 from tdsl.ir import Kernel
+from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.private import (
+    BaseSchedulerNode,
     FixedLayout,
     IRNode,
     MultiOutput,
@@ -107,6 +110,21 @@ class TemplateCall(TemplateBuffer):
 
     def should_allocate(self) -> bool:
         return not isinstance(self.layout, MultiOutputLayout)
+
+    def has_aliasing_or_mutation_for_prologue_fusion(self, scheduler_node: BaseSchedulerNode) -> bool:
+        # That the scheduler asks is the one occasion, before it compares what a prologue writes with what
+        # is read here, to bring the two into one order.
+        scheduler = scheduler_node.scheduler
+        for node in self.tensors.values():
+            buffer = scheduler.name_to_buf.get(node.get_name())
+            if buffer is not None and node.get_name() in self.allowed_prologue_inps:
+                producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
+                follow(producer, node.get_name(), node.get_layout())
+        return bool(super().has_aliasing_or_mutation_for_prologue_fusion(scheduler_node))
+
+    def has_aliasing_or_mutation_for_prologue_fusion(self, scheduler_node: Any) -> bool:
+        # Only what was fused behind a call writes to a tensor that exists, and `placement` looks at that.
+        return False
 
     def get_free_symbol_uses(self, unbacked_only: bool = False) -> OrderedSet[sympy.Symbol]:
         uses = OrderedSet(super().get_free_symbol_uses(unbacked_only))

@@ -1,15 +1,17 @@
 """libdevice for Triton's interpreter, which has none: each function computed by PyTorch.
 
     libdevice.exp(x)  on a tile in the interpreter   ->   torch.exp of the tile's array
-    tl.dot(x, y)      of bf16 tiles, likewise        ->   tl.dot of the same tiles in f32
+    x * y             of bf16 tiles, likewise        ->   their product in f32, rounded once
 
-A kernel that is interpreted imports `libdevice`, `tl_math` and `tl` from here; a compiled one from where
-Inductor does. Nothing else differs between the two.
+A kernel that is interpreted imports `libdevice` and `tl_math` from here, and is launched through
+`interpreted`; a compiled one imports them from where Inductor does. Nothing else differs between the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -17,9 +19,9 @@ import torch
 import triton.language as tl
 from triton.language import math as tl_math
 
-from tdsl.lower.inductor.private import TensorHandle
+from tdsl.lower.inductor.private import TensorHandle, interpreter_builder
 
-__all__ = ["language", "libdevice", "tl_math"]
+__all__ = ["interpreted", "libdevice", "tl_math"]
 
 
 class Libdevice:
@@ -122,19 +124,117 @@ FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
 libdevice = Libdevice()
 
 
-class Language:
-    """`triton.language`, but for what its interpreter computes wrongly."""
+# Narrow floats: the interpreter keeps a bf16 or float8 tile as its bits, and calculates with those.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(tl, name)
-
-    def dot(self, left: Any, right: Any, *arguments: Any, **keywords: Any) -> Any:
-        # The interpreter keeps bf16 as its bits, and multiplies those.
-        if left.dtype == tl.bfloat16:
-            left = left.to(tl.float32)
-        if right.dtype == tl.bfloat16:
-            right = right.to(tl.float32)
-        return tl.dot(left, right, *arguments, **keywords)
+_NARROW = {
+    tl.bfloat16: torch.bfloat16,
+    tl.float8e4nv: torch.float8_e4m3fn,
+    tl.float8e5: torch.float8_e5m2,
+}
+_BITS = {1: torch.uint8, 2: torch.int16}
 
 
-language = Language()
+def _is_narrow(handle: Any) -> bool:
+    return handle.dtype.scalar in _NARROW
+
+
+def _widened(handle: Any) -> Any:
+    """The tile in f32, if it is of a narrow float."""
+    if not _is_narrow(handle):
+        return handle
+    dtype = _NARROW[handle.dtype.scalar]
+    bits = numpy.ascontiguousarray(handle.data).view(numpy.uint8 if dtype.itemsize == 1 else numpy.int16)
+    return TensorHandle(torch.from_numpy(bits).view(dtype).float().numpy(), tl.float32)
+
+
+def _narrowed(data: numpy.ndarray[Any, Any], dtype: Any) -> Any:
+    """The tile of a narrow float that is nearest to numbers of any other dtype."""
+    values = torch.from_numpy(numpy.ascontiguousarray(data)).to(_NARROW[dtype])
+    bits = values.view(_BITS[values.itemsize]).numpy()
+    return TensorHandle(bits.view(numpy.uint8 if values.itemsize == 1 else numpy.uint16), dtype)
+
+
+def _like(result: Any, narrow: Any) -> Any:
+    if result.data.dtype == numpy.bool_:
+        return result
+    return _narrowed(result.data, narrow.dtype.scalar)
+
+
+class Arithmetic:
+    """In place of the interpreter's own functions, which these call."""
+
+    def __init__(self, builder: Any) -> None:
+        self.stock = type(builder)
+        self.builder = builder
+
+    def get_bf16(self, value: float) -> Any:
+        return _narrowed(numpy.array([value], dtype=numpy.float32), tl.bfloat16)
+
+    def binary_op(self, left: Any, right: Any, op: Any) -> Any:
+        result = self.stock.binary_op(self.builder, _widened(left), _widened(right), op)
+        return _like(result, left) if _is_narrow(left) else result
+
+    def unary_op(self, value: Any, op: Any) -> Any:
+        result = self.stock.unary_op(self.builder, _widened(value), op)
+        return _like(result, value) if _is_narrow(value) else result
+
+    def create_erf(self, value: Any) -> Any:
+        return self.unary_op(value, lambda data: torch.erf(torch.from_numpy(data)).numpy())
+
+    def create_rsqrt(self, value: Any) -> Any:
+        return self.unary_op(value, lambda data: 1 / numpy.sqrt(data))
+
+    def create_fma(self, x: Any, y: Any, z: Any) -> Any:
+        result = self.stock.create_fma(self.builder, _widened(x), _widened(y), _widened(z))
+        return _like(result, z) if _is_narrow(z) else result
+
+    def create_clampf(self, value: Any, low: Any, high: Any, propagate_nans: Any) -> Any:
+        wide = map(_widened, (value, low, high))
+        result = self.stock.create_clampf(self.builder, *wide, propagate_nans)
+        return _like(result, value) if _is_narrow(value) else result
+
+    def create_dot(self, left: Any, right: Any, *rest: Any) -> Any:
+        return self.stock.create_dot(self.builder, _widened(left), _widened(right), *rest)
+
+    def cast_impl(self, value: Any, kind: Any) -> Any:
+        value = _widened(value)
+        if kind.scalar in _NARROW:
+            return _narrowed(value.data, kind.scalar)
+        return self.stock.cast_impl(self.builder, value, kind)
+
+    def create_fp_to_fp(self, value: Any, kind: Any, rounding_mode: Any) -> Any:
+        return self.cast_impl(value, kind)
+
+
+NAMES = tuple(name for name in vars(Arithmetic) if not name.startswith("_"))
+_lock = threading.RLock()
+
+
+@contextmanager
+def _calculating() -> Iterator[None]:
+    """The interpreter has one state for all threads; warns of infinities, as no GPU does; and see above."""
+    arithmetic = Arithmetic(interpreter_builder)
+    with _lock, numpy.errstate(all="ignore"):
+        before = {name: vars(interpreter_builder).get(name) for name in NAMES}
+        for name in NAMES:
+            setattr(interpreter_builder, name, getattr(arithmetic, name))
+        try:
+            yield
+        finally:
+            for name, function in before.items():
+                if function is None:
+                    delattr(interpreter_builder, name)
+                else:
+                    setattr(interpreter_builder, name, function)
+
+
+def interpreted(kernel: Any) -> Any:
+    """A launcher whose runs calculate as they would on a GPU."""
+    run = kernel.run
+
+    def run_interpreted(*args: Any, **kwargs: Any) -> Any:
+        with _calculating():
+            return run(*args, **kwargs)
+
+    kernel.run = run_interpreted
+    return kernel

@@ -136,7 +136,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
             indices = self._name_dimensions(lengths, _index_names(number, lengths))
-            if xindex not in _index_names(number, lengths):
+            if sum(name is not None for name in _index_names(number, lengths)) > 1:
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
                 self.body.writeline(f"{xindex} = {texpr(self.rename_indexing(contiguous))}")
             value = self._value(f"_kernel_val_{number}", slot.dtype)
@@ -178,6 +178,17 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         tree = self.range_trees[0]
         self._rename(tree.lookup(sympy.S.One, tree.numel), xindex)
 
+    def indexing(self, *args: Any, **kwargs: Any) -> Any:
+        # Inductor gives a constant index (a tensor of one element) no mask, though all lanes of the block
+        # would then store to that element, and no shape, though its text has the block's.
+        options = super().indexing(*args, **kwargs)
+        stores = kwargs.get("dense_indexing", False)
+        if stores and self.template_mask is not None:
+            options.mask_vars = OrderedSet([self.template_mask])
+        if options.expand_shape is None:
+            options.expand_shape = ("XBLOCK",)
+        return options
+
     def _name_dimensions(
         self, lengths: Sequence[sympy.Expr], names: Sequence[str | None]
     ) -> list[sympy.Expr]:
@@ -210,6 +221,13 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             return re.sub(r"\bxindex\b", xindex, body).rstrip()
 
         return text
+
+    def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
+        if index.is_number:
+            # The one element of a tensor: spelled with the tile's index, it gets the tile's shape.
+            tree = self.range_trees[0]
+            index = index + tree.lookup(sympy.S.One, tree.numel).symbol()
+        super().store(name, index, value, mode)
 
     # The text
 
@@ -278,6 +296,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         names = _index_names(number, self.call.results[slot.param].layout.size)
+        if not any(names):
+            lines.append(f"x_epilogue{number}_index = tl.zeros({shape}, {self.index_dtype})")
         for text, name in zip(slot.indices, names, strict=True):
             if name is not None:
                 lines.append(f"{name} = tl.zeros({shape}, {self.index_dtype}) + ({text})")
@@ -322,8 +342,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
 
 def _fit_in_32_bits(nodes: Sequence[SchedulerNode]) -> bool:
     names = OrderedSet(dep.name for node in nodes for dep in node.read_writes.reads_and_writes())
-    layouts = [buffer.get_layout() for name in names if (buffer := V.graph.try_get_buffer(name)) is not None]
-    return index_dtype(layouts) == "i32"
+    buffers = [buffer for name in names if (buffer := V.graph.try_get_buffer(name)) is not None]
+    return index_dtype(buffer.get_layout() for buffer in buffers if buffer.has_tensor_output()) == "i32"
 
 
 def _index_names(number: int, lengths: Sequence[sympy.Expr]) -> list[str | None]:

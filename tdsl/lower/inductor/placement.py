@@ -18,13 +18,16 @@ from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     ComputedBuffer,
+    Dep,
     MemoryDep,
     MultiOutput,
     MutableBox,
     MutationLayout,
     Pointwise,
     SchedulerNode,
+    StarDep,
     V,
+    WeakDep,
     sympy,
     sympy_product,
 )
@@ -54,13 +57,17 @@ def place(
             return None
         if not isinstance(node.node.data, Pointwise) or node.is_reduction():
             return None
-        reads = {dep.name for dep in node.read_writes.reads}
-        if reads & closed or not all(isinstance(dep, MemoryDep) for dep in node.read_writes.reads):
+        deps = _true_reads(node)
+        reads = {dep.name for dep in deps}
+        if reads & closed or not all(isinstance(dep, MemoryDep) for dep in deps):
             return None
         sources = set().union(*(home[name] for name in reads if name in home))
         param = _home(call, sources, node)
         if param is None:
             return None
+        results = call.epilogue_fusable_outputs
+        if any(name in home and name not in results and home[name] != {param} for name in reads):
+            return None  # computed behind another result: only what is stored there is at hand here
         placement.epilogues.setdefault(param, []).append(node)
         placement.joined.setdefault(param, set()).update(sources - {param})
         for name in node.get_buffer_names():
@@ -76,15 +83,26 @@ def place(
 
 
 def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | None:
-    """The result in whose slot a node has all that it reads: the one of its own size."""
+    """The result in whose slot a node has all that it reads: the one of its own size. A node that reads
+    none, and came here with one that does, can go behind any."""
     numel = _numel(node)
-    for param in sorted(sources):
+    for param in sorted(sources) or call.epilogue_fusable_outputs.values():
         own = sympy_product(call.results[param].layout.size)
         if V.graph.sizevars.statically_known_equals(own, numel) and all(
             _within_reach(call, param, other) for other in sources - {param}
         ):
             return param
     return None
+
+
+def _true_reads(node: BaseSchedulerNode) -> list[Dep]:
+    """What a node reads, without what is there for the order of nodes only."""
+    mutated = {name for buffer in node.get_outputs() for name in buffer.get_mutations()}
+    return [
+        dep
+        for dep in node.read_writes.reads
+        if not isinstance(dep, WeakDep) and not (isinstance(dep, StarDep) and dep.name in mutated)
+    ]
 
 
 def _numel(node: SchedulerNode) -> sympy.Expr:
@@ -166,11 +184,12 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
 def _only_inout_reads(call: TemplateCall, placement: Placement, nodes: Sequence[BaseSchedulerNode]) -> bool:
     """Whether nobody else in the kernel reads what it writes to."""
     scheduler = V.graph.scheduler
+    made = {name for node in nodes for name in node.get_buffer_names()}  # new values, read from registers
     for name in placement.mutated:
         if sum(node.get_name() == name for node in call.tensors.values()) != 1:
             return False
         for node in nodes:
-            for dep in node.read_writes.reads:
-                if scheduler.mutation_real_name.get(dep.name, dep.name) == name:
+            for dep in _true_reads(node):
+                if dep.name not in made and scheduler.mutation_real_name.get(dep.name, dep.name) == name:
                     return False
     return True

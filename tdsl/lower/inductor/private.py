@@ -90,12 +90,14 @@ from torch._inductor.lowering import (
     register_lowering,
 )
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
-from torch._inductor.dependencies import MemoryDep, StarDep, WeakDep
+from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
     ExternKernelSchedulerNode,
     FusedSchedulerNode,
     SchedulerNode,
+    # A fused node's dependencies, after the loops of its parts were reordered.
+    refresh_group_node_dependencies,
 )
 from torch._inductor.select_algorithm import ExternalTritonTemplateKernel, PartialRender
 from torch._inductor.utils import (
@@ -115,8 +117,8 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch._C import _AutoDispatchBelowAutograd as below_autograd
 from torch._C import _after_autograd_keyset as after_autograd
 
-# A tile's array in Triton's interpreter.
-from triton.runtime.interpreter import TensorHandle
+# A tile's array in Triton's interpreter, and what calculates with it.
+from triton.runtime.interpreter import TensorHandle, interpreter_builder
 
 
 def size_hint(expr: sympy.Expr) -> int:

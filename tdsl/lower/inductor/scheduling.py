@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.placement import place
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
@@ -43,6 +44,10 @@ class TemplateScheduling:
         # nodes behind one with several outputs, nor a copy into the tensor that the template has read.
         if super().can_fuse_multi_outputs_template(node1, node2):  # type: ignore[misc]
             return True
+        call = node1.get_template_node()
+        if isinstance(call, TemplateCall):
+            for param, buffer in call.result_buffers.items():
+                follow(node2, buffer, call.results[param].layout)
         return (
             _is_call(node1)
             and not _is_call(node2)
@@ -55,7 +60,7 @@ class TemplateScheduling:
         )
 
     def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-        if _is_call(node1) or _is_call(node2):
+        if _is_call(node1) or _is_call(node2) or _is_awaited(node1) or _is_awaited(node2):
             return False
         return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
 
@@ -100,6 +105,23 @@ def _can_place(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
     nodes = [*node1.get_nodes(), *node2.get_nodes()]
     at = next(at for at, node in enumerate(nodes) if node.is_template())
     return place(nodes[at].node, nodes[at + 1 :], nodes[:at]) is not None
+
+
+def _is_awaited(node: BaseSchedulerNode) -> bool:
+    """Whether a node can move into the one template call that reads it, if it is left alone until then."""
+    if node.is_reduction():
+        return False
+    for buffer in node.get_outputs():
+        if len(buffer.users) != 1:
+            return False
+        user = buffer.users[0].node
+        if not isinstance(user, BaseSchedulerNode) or not _is_call(user):
+            return False
+        call = user.get_template_node()
+        assert call is not None, "it is a call"
+        if buffer.get_name() not in call.get_allowed_prologue_inps():
+            return False
+    return True
 
 
 def _is_call(node: BaseSchedulerNode) -> bool:

@@ -36,8 +36,8 @@ COMPILED = (
     "triton_helpers.set_driver_to_gpu()",
 )
 INTERPRETED = (
-    "from tdsl.lower.inductor.interpreter import language as tl, libdevice, tl_math",
-    "from triton import language",  # the interpreter looks for its language among a function's globals
+    "import triton.language as tl",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, tl_math",
 )
 
 
@@ -118,6 +118,7 @@ def module_text(
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
         "",
+        *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(",
         "    size_hints=None,",
         "    configs=[",

@@ -1,0 +1,143 @@
+"""Every example with its prologue and epilogue, for sizes around its blocks and for strange strides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from tdsl import testing
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+Shape = tuple[int, ...]
+
+
+def example(name: str) -> ModuleType:
+    return testing.load_module(EXAMPLES / name / f"{name}.py")
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, device=testing.device())
+
+
+def flags(*shape: int) -> torch.Tensor:
+    return random(*shape) > 0
+
+
+def bytes_(*shape: int) -> torch.Tensor:
+    return torch.randint(-128, 128, shape, device=testing.device(), dtype=torch.int8)
+
+
+def nibbles(*shape: int) -> torch.Tensor:
+    return torch.randint(-(2**31), 2**31, shape, device=testing.device(), dtype=torch.int32)
+
+
+def ids_of(rows: int) -> Callable[..., torch.Tensor]:
+    def ids(*shape: int) -> torch.Tensor:
+        return torch.randint(-1, rows + 2, shape, device=testing.device())
+
+    return ids
+
+
+Make = Callable[..., torch.Tensor]
+
+
+def arguments(name: str, a: int, b: int, c: int) -> list[tuple[Make, Shape]]:
+    """What `program` of an example takes when its dimensions are a, b and c, in order of its signature."""
+    r = random
+    match name:
+        case "matmul":
+            return [(r, (a, c)), (r, (c, b)), (r, (b,))]
+        case "swiglu":
+            return [(r, (a, c)), (r, (c,)), (r, (c, b)), (r, (c, b)), (r, (a, b))]
+        case "int4_matmul":
+            c = c // 32 * 32
+            return [(r, (a, c)), (nibbles, (c // 8, b)), (r, (c // 32, b)), (r, (b,))]
+        case "attention":
+            d = 24
+            return [(r, (2, 1, a, d)), (r, (1, 1, d)), (r, (2, 1, b, d)), (r, (2, 1, b, d)), (r, (2, 1, a, d))]
+        case "rms_norm":
+            return [(r, (2, a, b)), (r, (b,)), (r, (2, a, b))]
+        case "softmax":
+            return [(r, (a, b)), (lambda: random(1)[0].abs() + 1, ()), (flags, (a, b))]
+        case "layer_norm":
+            return [(r, (a, b)), (r, (b,)), (r, (b,)), (r, (b,))]
+        case "embed":
+            return [(ids_of(c), (a,)), (bytes_, (c, b)), (lambda: random(1)[0], ()), (r, (a, b))]
+        case "axpy":
+            return [(r, (a,)), (r, (a,))]
+    raise AssertionError(name)
+
+
+# The blocks along a, b, c of each example's first config; a row template's `whole` rounds up to 64.
+BLOCKS = {
+    "attention": (128, 64, 1),
+    "axpy": (1024, 1, 1),
+    "embed": (1, 1024, 7),
+    "int4_matmul": (64, 128, 64),
+    "layer_norm": (1, 64, 1),
+    "matmul": (128, 256, 64),
+    "rms_norm": (1, 64, 1),
+    "softmax": (1, 64, 1),
+    "swiglu": (128, 128, 64),
+}
+SIZES: dict[str, Callable[[int], int]] = {
+    "1": lambda block: 1,
+    "block-1": lambda block: max(block - 1, 1),
+    "block": lambda block: block,
+    "block+1": lambda block: block + 1,
+    "3*block+5": lambda block: 3 * block + 5,
+}
+
+
+def check(name: str, values: list[Any]) -> None:
+    report = testing.assert_fused(example(name).program, values)
+    assert report.kernels == report.triton == 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_sizes_around_a_block(name: str, size: str) -> None:
+    torch.manual_seed(1)
+    check(name, [make(*shape) for make, shape in arguments(name, *map(SIZES[size], BLOCKS[name]))])
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_an_empty_dimension(name: str, empty: int) -> None:
+    torch.manual_seed(2)
+    sizes = [5, 6, 64]
+    sizes[empty] = 0
+    program = example(name).program
+    values = [make(*shape) for make, shape in arguments(name, *sizes)]
+    expected = program(*testing.copy_arguments(values))
+    found = torch.compile(program, fullgraph=True)(*testing.copy_arguments(values))
+    torch.testing.assert_close(found, expected, equal_nan=True)
+
+
+def transposed(make: Make, shape: Shape) -> torch.Tensor:
+    return make(*reversed(shape)).permute(tuple(reversed(range(len(shape)))))
+
+
+def sliced(make: Make, shape: Shape) -> torch.Tensor:
+    return make(*(2 * size for size in shape))[tuple(slice(None, None, 2) for _ in shape)]
+
+
+def expanded(make: Make, shape: Shape) -> torch.Tensor:
+    return make(*((1, *shape[1:]) if shape else ())).expand(shape)
+
+
+def offset(make: Make, shape: Shape) -> torch.Tensor:
+    return make(*(size + 3 for size in shape))[tuple(slice(3, None) for _ in shape)]
+
+
+@pytest.mark.parametrize("view", [transposed, sliced, expanded, offset])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_strides(name: str, view: Callable[[Make, Shape], torch.Tensor]) -> None:
+    torch.manual_seed(3)
+    values = [view(make, shape) for make, shape in arguments(name, 37, 70, 96)]
+    check(name, values)
