@@ -33,7 +33,9 @@ def main() -> int:
             try:
                 module = testing.load_module(path)
                 arguments = [
-                    value.to(dtype) if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16 else value
+                    value.to(dtype)
+                    if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16
+                    else value
                     for value in module.inputs()
                 ]
                 report = testing.assert_fused(module.program, arguments)

@@ -348,7 +348,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
 @cache
 def _library() -> torch.library.Library:
-    return torch.library.Library("tdsl", "FRAGMENT")  # noqa: TOR901 - it lives as long as the process
+    return torch.library.Library("tdsl", "FRAGMENT")
 
 
 def _digest(kernel: ir.Kernel) -> str:

@@ -59,7 +59,13 @@ def arguments(name: str, a: int, b: int, c: int) -> list[tuple[Make, Shape]]:
             return [(r, (a, c)), (nibbles, (c // 8, b)), (r, (c // 32, b)), (r, (b,))]
         case "attention":
             d = 24
-            return [(r, (2, 1, a, d)), (r, (1, 1, d)), (r, (2, 1, b, d)), (r, (2, 1, b, d)), (r, (2, 1, a, d))]
+            return [
+                (r, (2, 1, a, d)),
+                (r, (1, 1, d)),
+                (r, (2, 1, b, d)),
+                (r, (2, 1, b, d)),
+                (r, (2, 1, a, d)),
+            ]
         case "rms_norm":
             return [(r, (2, a, b)), (r, (b,)), (r, (2, a, b))]
         case "softmax":

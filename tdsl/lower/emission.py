@@ -108,7 +108,7 @@ class _Emission:
         name = f"{statement.name}_"
         value = self.expressions.emit(statement.value)
         known = self.expressions.variables.get(statement.name)
-        if known is None or not known.tiles and not value.tiles and known.dtype is None:
+        if known is None or (not known.tiles and not value.tiles and known.dtype is None):
             if value.dtype is not None:
                 value = self.expressions.cast(value, self.specialization.dtype(statement.type.dtype))
         elif known.dtype is None:

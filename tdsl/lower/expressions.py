@@ -255,9 +255,8 @@ class Expressions:
             zero = {}
         # A finite, non-zero number scales zero to zero; a block might hold inf or NaN out there.
         for scaled, factor in ((left, right), (right, left)):
-            if op == "*" or (op == "/" and scaled is left):
-                if _finite_number(factor.text):
-                    zero |= scaled.zero
+            if (op == "*" or (op == "/" and scaled is left)) and _finite_number(factor.text):
+                zero |= scaled.zero
         return zero
 
     def _comparison(self, expr: ir.Binary, left: Value, right: Value) -> Value:
@@ -373,15 +372,13 @@ class Expressions:
         dtype = self.dtype(expr)
         arg = expr.function in ("argmax", "argmin")
         assert value.dtype is not None, "a block has a dtype"
-        if expr.function == "sum":
-            value = self.cast(
-                value, "f32" if DTYPES[dtype].category == 2 and DTYPES[dtype].bits < 32 else dtype
-            )
-        elif value.dtype == "bool" or DTYPES[value.dtype].bits < 32:
-            # Triton compares small floats and bools in a wider dtype anyway; say so.
-            value = self.cast(value, "f32" if DTYPES[value.dtype].category == 2 else "i32")
+        # Sums of small floats would lose digits; small numbers are compared in a wider dtype anyway.
+        compute = dtype if expr.function == "sum" else value.dtype
+        if DTYPES[compute].bits < 32 and (DTYPES[compute].category == 2 or expr.function != "sum"):
+            compute = "f32" if DTYPES[compute].category == 2 else "i32"
+        value = self.cast(value, compute)
         for tile in expr.tiles:
-            value = self.neutralized(value, tile, neutral_text(expr.function, value.dtype))
+            value = self.neutralized(value, tile, neutral_text(expr.function, compute))
         for tile in expr.tiles:
             axis = value.tiles.index(tile)
             left = tuple(other for other in value.tiles if other != tile)

@@ -8,6 +8,7 @@ A mask has one term per tile that may be ragged and one per subscript that `chec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -85,7 +86,7 @@ class Points:
             plain=plain,
             neutral=None,
             other=other,
-            fusable=not expr.nofuse and not self.specialization.kernel.tensor(expr.param).inout,
+            fusable=not expr.nofuse,
         )
         tiles, mask = self.tiles, place.mask
 
@@ -117,7 +118,7 @@ class Points:
                 indices=tuple(index.text for index, _, _ in self._dimensions(statement.param, place)),
                 mask=place.mask,
                 plain=f"tl.store({pointer}, {value.text}{mask})",
-                fusable=not statement.nofuse and not self.specialization.kernel.tensor(statement.param).inout,
+                fusable=not statement.nofuse,
             )
         )
 
@@ -229,7 +230,7 @@ def _one_run(sizes: tuple[Extent, ...], strides: tuple[Extent, ...]) -> Extent |
     kept = [(size, stride) for size, stride in zip(sizes, strides, strict=True) if size != 1]
     if not kept:
         return 0
-    for (_, outer), (size, inner) in zip(kept, kept[1:], strict=False):
+    for (_, outer), (size, inner) in itertools.pairwise(kept):
         if multiply(size, inner) != outer:
             return None
     return kept[-1][1]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tdsl import ir
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.triton import Line
-from tdsl.lower.values import SUM, ATOM, Value, literal
+from tdsl.lower.values import ATOM, SUM, Value, literal
 from tdsl.lower.writer import Writer
 
 

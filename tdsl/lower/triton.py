@@ -49,7 +49,7 @@ class LoadSlot:
     plain: str
     neutral: str | None
     other: str
-    fusable: bool  # False for `nofuse`, and where no prologue may ever go (inout, atomics)
+    fusable: bool  # False for `nofuse`
 
 
 @dataclass(frozen=True, kw_only=True)

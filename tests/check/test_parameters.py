@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tdsl import ir
 from tdsl.diagnostics import TdslError
 from tdsl.pipeline import check_text
 from tdsl.source import Source
@@ -14,7 +15,7 @@ Mistakes = Callable[..., list[str]]
 COPY = "store y[m, n] = load x[m, n]"
 
 
-def kernel_of(signature: str, body: str = COPY, grid: str = "m, n in grid(M by 64, N by 64)"):  # type: ignore[no-untyped-def]
+def kernel_of(signature: str, body: str = COPY, grid: str = "m, n in grid(M by 64, N by 64)") -> ir.Kernel:
     (kernel,) = check_text(Source("<test>", f"template t{signature}:\n    for {grid}:\n        {body}\n"))
     return kernel
 
@@ -31,7 +32,8 @@ def test_dims_and_dtypes_in_order_of_appearance() -> None:
 def test_a_const_dtype_is_a_dtype_variable() -> None:
     kernel = kernel_of("(x: T[M, N], out: const dtype = f32) -> y: out[M, N]\nwhere out in (f16, f32)")
     assert dict(kernel.dtype_choices)["out"] == ("f16", "f32")
-    assert kernel.params[1].default == "f32"
+    (const,) = (param for param in kernel.params if isinstance(param, ir.Const))
+    assert const.default == "f32"
 
 
 def test_a_size_may_be_a_parameter() -> None:

@@ -3,7 +3,6 @@ its kernels are counted, and it is compared with PyTorch. The sizes are ragged."
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -93,7 +92,8 @@ def test_reads_an_input():
 
 
 @pytest.mark.parametrize(
-    "extra", [randn(90), randn(70, 1), randn(1, 1), torch.tensor(2.5), randn(90, 70).T, randn(70, 180)[:, ::2]]
+    "extra",
+    [randn(90), randn(70, 1), randn(1, 1), torch.tensor(2.5), randn(90, 70).T, randn(70, 180)[:, ::2]],
 )
 def test_extra_inputs(extra):
     assert_fused(lambda a, b, e: mm(a, b) * e + 1, (A, B, extra), kernels=1)
@@ -180,7 +180,13 @@ def test_in_place_into_a_clone():
 
 @pytest.mark.parametrize(
     "before",
-    [torch.sigmoid, torch.exp, lambda x: x + 4, lambda x: x.abs().sqrt(), lambda x: torch.where(x > 0, x, 1.0)],
+    [
+        torch.sigmoid,
+        torch.exp,
+        lambda x: x + 4,
+        lambda x: x.abs().sqrt(),
+        lambda x: torch.where(x > 0, x, 1.0),
+    ],
 )
 def test_both_inputs(before):
     assert_fused(lambda a, b: mm(before(a), before(b)), (A, B), kernels=1)

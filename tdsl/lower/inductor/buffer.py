@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tdsl import ir
 from tdsl.ir import Kernel
@@ -29,9 +28,9 @@ from tdsl.lower.inductor.private import (
     TemplateBuffer,
     TensorBox,
     V,
+    symbol_is_type,
     sympy,
     sympy_product,
-    symbol_is_type,
 )
 from tdsl.lower.triton import TritonSource
 
@@ -120,9 +119,6 @@ class TemplateCall(TemplateBuffer):
             if buffer is not None and node.get_name() in self.allowed_prologue_inps:
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
                 follow(producer, node.get_name(), node.get_layout())
-        return bool(super().has_aliasing_or_mutation_for_prologue_fusion(scheduler_node))
-
-    def has_aliasing_or_mutation_for_prologue_fusion(self, scheduler_node: Any) -> bool:
         # Only what was fused behind a call writes to a tensor that exists, and `placement` looks at that.
         return False
 

@@ -26,6 +26,7 @@ from tdsl.lower.inductor.private import (
     FixedLayout,
     FlexibleLayout,
     IRNode,
+    StorageBox,
     TemplateBuffer,
     TensorBox,
     V,
@@ -65,6 +66,7 @@ def lower_call(
     ]
     if all(_is_empty(result.layout.size) for result in results):
         return [_full(result.layout, 0) for result in results if not result.inout]
+    unnamed = {name for name, box in boxes.items() if not IRNode.is_realized_node(_value_of(box))}
     nodes = {name: _realize(box) for name, box in boxes.items()}
     _make_static(kernel, nodes)
     sizes = Sizes()
@@ -88,7 +90,7 @@ def lower_call(
             V.graph.invoke_quant_ops.add(operation.get_operation_name())
     made = call.boxes()
     for param in inout:
-        mutate_to(boxes[param.name], made[param.name])
+        _replace(boxes[param.name], made[param.name], unnamed=param.name in unnamed)
     return [made[output.name] for output in kernel.outputs]
 
 
@@ -158,6 +160,19 @@ def _realize(box: TensorBox) -> IRNode:
         # The offset of a view as another dtype counts in whose elements? Not worth knowing.
         node = TemplateBuffer.realize_template_input(ExternKernel.copy_input(box))
     return node
+
+
+def _value_of(box: TensorBox) -> IRNode | None:
+    """What a box holds, if it is a tensor of its own and not a view."""
+    return box.data.data if isinstance(box.data, StorageBox) else box.data
+
+
+def _replace(box: TensorBox, made: TensorBox, *, unnamed: bool) -> None:
+    """From here on, `box` is `made`. `unnamed`: nobody could refer to its buffer before this call."""
+    if unnamed and isinstance(box.data, StorageBox) and isinstance(made.data, StorageBox):
+        box.data.data = made.data.data
+    else:
+        mutate_to(box, made)
 
 
 def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:

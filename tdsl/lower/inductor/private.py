@@ -12,34 +12,22 @@ from typing import Any
 # Sizes, strides and indices of Inductor's are sympy expressions; it is PyTorch's dependency, not ours.
 import sympy
 import torch
+from torch._C import _after_autograd_keyset as after_autograd
+
+# Inside an operator's own autograd function: the call that lies below it.
+from torch._C import _AutoDispatchBelowAutograd as below_autograd
 
 # Switches the cache of compiled graphs off, for those who want to see the code.
 from torch._functorch import config as functorch_config
 
 # Reads a compiled graph's own settings: is the epilogue's 32-bit question already answered by the user?
 from torch._inductor import config as inductor_config
-from torch._inductor import decomposition
 
 # The IR that a lowering reads and makes.
-from torch._inductor import ir
-from torch._inductor.ir import (
-    ComputedBuffer,
-    ExternKernel,
-    FixedLayout,
-    FlexibleLayout,
-    IRNode,
-    Layout,
-    MultiOutput,
-    MultiOutputLayout,
-    MutableBox,
-    Pointwise,
-    ReinterpretView,
-    TemplateBuffer,
-    TensorBox,
-)
+from torch._inductor import decomposition, ir
 
-# The layout of a node that writes into a buffer that exists: a copy into an argument, say.
-from torch._inductor.ir import MutationLayoutSHOULDREMOVE as MutationLayout
+# Loads a module from its text, through Inductor's cache on disk.
+from torch._inductor.codecache import PyCodeCache
 
 # 'cpu' here is C++ or Triton: what the rest of a compiled CPU graph is scheduled by.
 from torch._inductor.codegen.common import (
@@ -60,9 +48,6 @@ from torch._inductor.codegen.common import (
     # How a device gets its scheduling: the hook for 'our templates go to Triton'.
     register_backend_for_device,
 )
-
-# Loads a module from its text, through Inductor's cache on disk.
-from torch._inductor.codecache import PyCodeCache
 from torch._inductor.codegen.cpp import CppScheduling
 from torch._inductor.codegen.cuda_combined_scheduling import CUDACombinedScheduling
 from torch._inductor.codegen.triton import (
@@ -79,6 +64,26 @@ from torch._inductor.codegen.triton_utils import (
     # Argument name -> Triton type.
     signature_to_meta,
 )
+from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep
+from torch._inductor.ir import (
+    ComputedBuffer,
+    ExternKernel,
+    FixedLayout,
+    FlexibleLayout,
+    IRNode,
+    Layout,
+    MultiOutput,
+    MultiOutputLayout,
+    MutableBox,
+    Pointwise,
+    ReinterpretView,
+    StorageBox,
+    TemplateBuffer,
+    TensorBox,
+)
+
+# The layout of a node that writes into a buffer that exists: a copy into an argument, say.
+from torch._inductor.ir import MutationLayoutSHOULDREMOVE as MutationLayout
 from torch._inductor.lowering import (
     # A call of the operator itself, for where there is no kernel of ours.
     fallback_handler,
@@ -90,7 +95,6 @@ from torch._inductor.lowering import (
     register_lowering,
 )
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
-from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
     ExternKernelSchedulerNode,
@@ -109,13 +113,7 @@ from torch._inductor.utils import (
 )
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
-
 from torch.utils._sympy.symbol import SymT, symbol_is_type
-
-
-# Inside an operator's own autograd function: the call that lies below it.
-from torch._C import _AutoDispatchBelowAutograd as below_autograd
-from torch._C import _after_autograd_keyset as after_autograd
 
 # A tile's array in Triton's interpreter, and what calculates with it.
 from triton.runtime.interpreter import TensorHandle, interpreter_builder

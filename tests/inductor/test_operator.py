@@ -1,0 +1,277 @@
+"""A template as a PyTorch operator: registered rightly, differentiable, and clear about a wrong call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import tdsl
+from tdsl import TdslError
+from tdsl.testing import load_module
+
+t = load_module(Path(__file__).with_name("templates.py"))
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+
+
+def randn(*shape):
+    return torch.randn(shape)
+
+
+CALLS = {
+    "mm": lambda: (t.mm, (randn(20, 33), randn(33, 40))),
+    "ew": lambda: (t.ew, (randn(20, 33), randn(40, 20)[:33].T)),
+    "rn": lambda: (t.rn, (randn(2, 3, 40), randn(40), 1e-5)),
+    "ln": lambda: (t.ln, (randn(2, 3, 40), randn(40), None, 1e-5)),
+    "ln_bias": lambda: (t.ln, (randn(6, 40), randn(40), randn(40), 1e-5)),
+    "axpy": lambda: (t.axpy, (randn(100), randn(100), 2.0)),
+    "swap": lambda: (t.swap, (randn(20, 33), randn(20, 33))),
+    "column_sums": lambda: (t.column_sums, (randn(20, 33),)),
+    "embed": lambda: (t.embed, (torch.randint(0, 9, (7,)), randn(9, 40))),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_opcheck(name):
+    template, args = CALLS[name]()
+    torch.library.opcheck(template.op, args)
+
+
+@pytest.mark.parametrize("name", ["mm", "ew", "rn", "ln_bias"])
+def test_opcheck_with_gradients(name):
+    template, args = CALLS[name]()
+    args = tuple(a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in args)
+    torch.library.opcheck(template.op, args)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_eager(name):
+    template, args = CALLS[name]()
+    mine = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+    its = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+    torch.testing.assert_close(
+        template(*mine), template.reference(*its) if name not in ("axpy", "swap") else None
+    )
+    if name in ("axpy", "swap"):
+        template.reference(*its)
+    torch.testing.assert_close(mine, its)
+
+
+def test_eager_takes_any_strides_and_sizes():
+    for m, k, n in [(1, 1, 1), (31, 33, 64), (0, 3, 4), (3, 0, 4), (70, 50, 90)]:
+        a, b = randn(k, m).T, randn(k, 2 * n)[:, ::2]
+        torch.testing.assert_close(t.mm(a, b), a @ b, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_template_is():
+    assert t.mm.__name__ == "mm"
+    assert t.mm.template.name == "mm"
+    assert isinstance(t.mm.op, torch._ops.OpOverload)
+    assert str(t.mm.op).startswith("tdsl.mm.d")
+    assert t.mm.reference(randn(2, 3), randn(3, 4)).shape == (2, 4)
+
+
+# Gradients
+
+
+def test_gradients():
+    x, w = randn(5, 40).requires_grad_(), randn(40).requires_grad_()
+    got = torch.autograd.grad(t.rn(x, w, 1e-5).sin().sum(), (x, w))
+    want = torch.autograd.grad(t.rn.reference(x, w, 1e-5).sin().sum(), (x, w))
+    torch.testing.assert_close(got, want)
+
+
+def test_gradients_of_several_outputs():
+    x, w = randn(5, 40).requires_grad_(), randn(40)
+
+    def loss(f):
+        y, mean, rstd = f(x, w, None, 1e-5)
+        return (y * 2).sum() + (mean * rstd).sum()
+
+    torch.testing.assert_close(
+        torch.autograd.grad(loss(t.ln), x), torch.autograd.grad(loss(t.ln.reference), x)
+    )
+
+
+def test_second_gradients():
+    a, b = randn(4, 5).requires_grad_(), randn(5, 3)
+    (first,) = torch.autograd.grad((t.mm(a, b) ** 3).sum(), a, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), a)
+    (want_first,) = torch.autograd.grad(((a @ b) ** 3).sum(), a, create_graph=True)
+    (want,) = torch.autograd.grad(want_first.sum(), a)
+    torch.testing.assert_close(second, want, rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_gradients():
+    a, b = randn(20, 33).requires_grad_(), randn(33, 40).requires_grad_()
+
+    def loss(a, b):
+        return torch.relu(t.mm(a, torch.sigmoid(b))).sum()
+
+    want = torch.autograd.grad(torch.relu(a @ torch.sigmoid(b)).sum(), (a, b))
+    got = torch.autograd.grad(torch.compile(loss, fullgraph=True)(a, b), (a, b))
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+DOUBLE = """
+template double(x: f32[N]) -> y: f32[N]:
+    config BLOCK=64
+    for n in grid(N by BLOCK):
+        store y[n] = load x[n] * 2
+"""
+
+
+def test_no_reference_and_a_gradient():
+    @tdsl.template(source=DOUBLE)
+    def double(x):
+        "Twice x."
+        ...
+
+    assert double.reference is None
+    x = randn(10)
+    torch.testing.assert_close(double(x), x * 2)
+    with pytest.raises(TdslError, match="'double' cannot be differentiated"):
+        double(x.requires_grad_())
+    with torch.no_grad():
+        torch.testing.assert_close(double(x), x * 2)
+
+
+def test_in_place_and_a_gradient():
+    with pytest.raises(TdslError, match="'axpy' cannot be differentiated"):
+        t.axpy(randn(10), randn(10).requires_grad_(), 1.0)
+
+
+# Calls that are wrong
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: t.mm(randn(3, 4)), "'B' is missing"),
+        (lambda: t.mm(randn(3, 4), randn(4, 5), randn(5)), "takes 2 arguments; got 3"),
+        (lambda: t.mm(randn(3, 4), C=randn(4, 5)), "no parameter 'C'"),
+        (lambda: t.mm(randn(3, 4), randn(4, 5), A=randn(3, 4)), "takes 2 arguments|given twice"),
+        (lambda: t.mm(randn(3, 4), A=randn(4, 5)), "'A' is given twice"),
+        (lambda: t.mm(randn(3, 4), randn(5, 6)), r"'B' must have shape \[K, N\] with K = 4"),
+        (lambda: t.mm(randn(3, 4), randn(4)), "'B' must have 2 dimensions"),
+        (lambda: t.mm(randn(3, 4), randn(4, 5).double()), "'B' must be f32, as 'A' is; got f64"),
+        (lambda: t.mm(randn(3, 4), randn(4, 5).to("meta")), "'B' must be on cpu, as 'A' is; got meta"),
+        (lambda: t.mm(randn(3, 4), [1.0]), "'B' must be a tensor"),
+        (lambda: t.mm(randn(3, 4), None), "'B' must be a tensor"),
+        (lambda: t.rn(randn(3, 4), randn(4), "x"), "'eps' must be"),
+        (lambda: t.mm(randn(3, 4).to(torch.complex64), randn(4, 5)), "'A' must be"),
+    ],
+)
+def test_wrong_calls(call, message):
+    with pytest.raises(TdslError, match=message):
+        call()
+
+
+# Decorations that are wrong
+
+
+def decorate(function, source=DOUBLE, **options):
+    return tdsl.template(source=source, **options)(function)
+
+
+def test_wrong_decorations():
+    def double(y): ...
+
+    with pytest.raises(TdslError, match="parameter 1 is 'x' here and 'y' in the function"):
+        decorate(double)
+
+    def double(x, y): ...
+
+    with pytest.raises(TdslError, match="a parameter 'y' that the template lacks"):
+        decorate(double)
+
+    def double(): ...
+
+    with pytest.raises(TdslError, match="'x' is no parameter of the function"):
+        decorate(double)
+
+    def double(*x): ...
+
+    with pytest.raises(TdslError, match="no parameter of a template"):
+        decorate(double)
+
+    def other(x): ...
+
+    with pytest.raises(TdslError, match="other"):
+        decorate(other)
+    assert decorate(other, name="double").template.name == "double"
+    with pytest.raises(TypeError):
+        tdsl.template()
+    with pytest.raises(TypeError):
+        tdsl.template(double)
+    with pytest.raises(TdslError):
+        tdsl.template("no_such_file.tdsl")(other)
+
+
+def test_constants():
+    source = """
+template scaled(x: f32[N], factor: float, half: const bool = false) -> y: f32[N]:
+    config BLOCK=64
+    for n in grid(N by BLOCK):
+        store y[n] = load x[n] * factor * (0.5 if half else 2)
+"""
+
+    @tdsl.template(source=source)
+    def scaled(x, factor, half=False):
+        return x * factor * (0.5 if half else 2)
+
+    x = randn(70)
+    torch.testing.assert_close(scaled(x, 3.0), x * 6)
+    torch.testing.assert_close(scaled(x, factor=3.0, half=True), x * 1.5)
+    torch.testing.assert_close(scaled.op(x, 3.0), x * 6)
+    compiled = torch.compile(lambda x, factor: scaled(x, factor, half=True) + 1, fullgraph=True)
+    torch.testing.assert_close(compiled(x, 3.0), x * 1.5 + 1)
+    torch.testing.assert_close(compiled(x, 4.0), x * 2 + 1)
+
+    def scaled(x, factor, half=True): ...
+
+    with pytest.raises(TdslError, match="'half' is False by default here and True in the function"):
+        decorate(scaled, source)
+
+
+# Identity
+
+
+def test_the_same_text_is_the_same_operator():
+    def double(x):
+        return x * 2
+
+    first, second = decorate(double), decorate(double)
+    assert first.op is second.op
+
+
+def test_another_text_is_another_operator():
+    def double(x):
+        return x * 2
+
+    first = decorate(double)
+    second = decorate(double, DOUBLE.replace("* 2", "* 3"))
+    x = randn(10)
+    assert first.op is not second.op
+    torch.testing.assert_close(first(x), x * 2)
+    torch.testing.assert_close(second(x), x * 3)
+
+
+def test_another_reference_is_another_operator():
+    def make(factor):
+        @tdsl.template(source=DOUBLE)
+        def double(x):
+            return x * factor
+
+        return double
+
+    one, two = make(2), make(5)
+    x = randn(10).requires_grad_()
+    assert torch.autograd.grad(one(x).sum(), x)[0][0] == 2
+    assert torch.autograd.grad(two(x).sum(), x)[0][0] == 5
