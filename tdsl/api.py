@@ -308,7 +308,7 @@ def _operator(template: Template) -> torch._ops.OpOverload:
         for operator in known:
             if operator.is_of(function):
                 operator.reference = template.reference
-                return getattr(getattr(torch.ops.tdsl, kernel.name), operator.overload)
+                return _registered(operator)
         overload = f"d{digest}" + (f"_{len(known) + 1}" if known else "")
         operator = _Operator(template, overload)
         known.append(operator)
@@ -331,7 +331,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
     library.impl(qualified, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
-    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, kernel.name), operator.overload)
+    op = _registered(operator)
     if operator.mutates:
         library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
     else:
@@ -343,6 +343,11 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
         )
     register_operator(op, kernel, lambda args: _compiled(operator, args))
     _by_op[op] = operator
+    return op
+
+
+def _registered(operator: _Operator) -> torch._ops.OpOverload:
+    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, operator.kernel.name), operator.overload)
     return op
 
 
@@ -421,7 +426,7 @@ def _refer(
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 
 from tdsl import ir
 from tdsl.lower import values
-from tdsl.lower.functions import FUNCTIONS, NAN_AWARE, neutral_text
+from tdsl.lower.functions import FUNCTIONS, NAN_AWARE, NAN_AWARE_REDUCTIONS, neutral_text
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.values import EVERYWHERE, Value, aligned, common_tiles, literal, permuted, zero_where_both
@@ -379,12 +379,15 @@ class Expressions:
         value = self.cast(value, compute)
         for tile in expr.tiles:
             value = self.neutralized(value, tile, neutral_text(expr.function, compute))
+        function = f"tl.{expr.function}"
+        if DTYPES[compute].category == 2:
+            function = NAN_AWARE_REDUCTIONS.get(expr.function, function)
         for tile in expr.tiles:
             axis = value.tiles.index(tile)
             left = tuple(other for other in value.tiles if other != tile)
             zero = {key: points for key, points in value.zero.items() if key != tile.key}
             value = Value(
-                text=f"tl.{expr.function}({value.text}, {axis})",
+                text=f"{function}({value.text}, {axis})",
                 dtype="i32" if arg else value.dtype,
                 tiles=left,
                 zero=zero if expr.function == "sum" else {},

@@ -43,6 +43,9 @@ NAN_AWARE: Mapping[str, str] = {
     name: f"tl.{name}({{0}}, {{1}}, propagate_nan=tl.PropagateNan.ALL)" for name in ("maximum", "minimum")
 }
 
+# Likewise along a tile, through Inductor's own helpers; `argmax` and `argmin` pass over NaN.
+NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "triton_helpers.max2", "min": "triton_helpers.min2"}
+
 # The value that a lane outside must hold for a reduction not to see it; by category.
 LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}
 GREATEST = {"i8": 2**7 - 1, "i16": 2**15 - 1, "i32": 2**31 - 1, "i64": 2**63 - 1, "u8": 255, "bool": 1}

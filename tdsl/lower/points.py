@@ -19,7 +19,7 @@ from tdsl.lower.expressions import Expressions
 from tdsl.lower.extents import multiply, product
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
-from tdsl.lower.triton import LoadSlot, StoreSlot
+from tdsl.lower.triton import Line, LoadSlot, StoreSlot
 from tdsl.lower.values import Value, aligned
 from tdsl.lower.writer import Writer
 from tdsl.types import DTYPES
@@ -128,7 +128,9 @@ class Points:
         place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
         mask = f", mask={place.mask}" if place.mask is not None else ""
         pointer = self._pointer(statement.param, place)
-        self.writer.line(f'tl.atomic_add({pointer}, {value.text}{mask}, sem="relaxed")')
+        text = f'tl.atomic_add({pointer}, {value.text}{mask}, sem="relaxed")'
+        span, indent = statement.span, self.writer.indent
+        self.writer.add(Line(span=span, indent=indent, text=text, accumulates=statement.param))
 
     # Where
 

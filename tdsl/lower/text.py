@@ -9,6 +9,7 @@ from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 IMPORTS = """\
 import triton
 import triton.language as tl
+from torch._inductor.runtime import triton_helpers
 from triton.language.extra import libdevice
 """
 

@@ -17,11 +17,15 @@ from tdsl.source import Span
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of Triton. `indent` counts levels of four spaces inside the function body."""
+    """One line of Triton. `indent` counts levels of four spaces inside the function body.
+
+    `accumulates`: the output that the line adds to; where nobody wants that output, nor is the line.
+    """
 
     span: Span | None
     indent: int
     text: str
+    accumulates: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
     libdevice.exp(x)  on a tile in the interpreter   ->   torch.exp of the tile's array
     x * y             of bf16 tiles, likewise        ->   their product in f32, rounded once
 
-A kernel that is interpreted imports `libdevice` and `tl_math` from here, and is launched through
+A kernel that is interpreted imports `libdevice`, `tl_math` and `triton_helpers` from here, and is launched through
 `interpreted`; a compiled one imports them from where Inductor does. Nothing else differs between the two.
 """
 
@@ -20,8 +20,9 @@ import triton.language as tl
 from triton.language import math as tl_math
 
 from tdsl.lower.inductor.private import TensorHandle, interpreter_builder
+from tdsl.lower.inductor.private import triton_helpers as stock_helpers
 
-__all__ = ["interpreted", "libdevice", "tl_math"]
+__all__ = ["interpreted", "libdevice", "tl_math", "triton_helpers"]
 
 
 class Libdevice:
@@ -124,6 +125,28 @@ FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
 libdevice = Libdevice()
 
 
+class TritonHelpers:
+    """Inductor's helpers. The interpreter would walk its reductions lane by lane; here NumPy does."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(stock_helpers, name)
+
+    def max2(self, tile: Any, dim: Any) -> Any:
+        return _reduced(numpy.max, tile, dim)
+
+    def min2(self, tile: Any, dim: Any) -> Any:
+        return _reduced(numpy.min, tile, dim)
+
+
+def _reduced(function: Callable[..., Any], tile: Any, dim: Any) -> Any:
+    data = numpy.asarray(function(tile.handle.data, axis=int(getattr(dim, "value", dim))))
+    kind = tl.block_type(tile.dtype, list(data.shape)) if data.shape else tile.dtype
+    return tl.tensor(TensorHandle(data if data.shape else data.reshape(1), tile.dtype), kind)
+
+
+triton_helpers = TritonHelpers()
+
+
 # Narrow floats: the interpreter keeps a bf16 or float8 tile as its bits, and calculates with those.
 
 _NARROW = {
@@ -206,6 +229,7 @@ class Arithmetic:
         return self.cast_impl(value, kind)
 
 
+RETRIES = 20
 NAMES = tuple(name for name in vars(Arithmetic) if not name.startswith("_"))
 _lock = threading.RLock()
 
@@ -228,12 +252,26 @@ def _calculating() -> Iterator[None]:
                     setattr(interpreter_builder, name, function)
 
 
+def _rewrite(function: Any) -> None:
+    """What the interpreter does to a function before it runs it first: it parses its text."""
+    for _ in range(RETRIES):
+        try:
+            function.rewrite()
+            return
+        except SystemError:
+            # CPython 3.11 counts the depth of what is parsed in one place for all threads, and finds that
+            # it is wrong when another thread (Dynamo, in our tests) parses meanwhile.
+            continue
+    function.rewrite()
+
+
 def interpreted(kernel: Any) -> Any:
     """A launcher whose runs calculate as they would on a GPU."""
     run = kernel.run
 
     def run_interpreted(*args: Any, **kwargs: Any) -> Any:
         with _calculating():
+            _rewrite(kernel.fn)
             return run(*args, **kwargs)
 
     kernel.run = run_interpreted

@@ -31,7 +31,6 @@ from tdsl.lower.inductor.private import (
     OrderedSet,
     PartialRender,
     RemovedArg,
-    SchedulerNode,
     V,
     inductor_config,
     ir,
@@ -92,7 +91,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 case StoreSlot():
                     if self._placement.epilogues.get(item.param) or call.results[item.param].inout:
                         self._setup_store(item, position)
-        for param, node in call.tensors.items():
+        for node in call.tensors.values():
             if node.get_name() not in self._prologue_groups:
                 self.args.input(node.get_name())
         for name in call.result_buffers.values():
@@ -104,6 +103,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._fused_points.add(slot.point)
         self.named_input_nodes[slot.point] = node
         hook, result = f"<LOAD_INPUT_{slot.point}>", f"_prologue_{slot.point}_result"
+        xindex = f"_prologue_{slot.point}_xindex"
         buffer = node.get_name()
 
         class CaptureStore(V.WrapperHandler):  # type: ignore[misc, name-defined]
@@ -113,10 +113,12 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 V.kernel.store_buffer_names.add(name)
                 V.kernel.cse.store_cache[name] = value
                 if name == buffer:
-                    V.kernel.compute.writeline(f"{result} = {value}")
+                    # A constant is one number, of whatever rank; the tile is made of it.
+                    block = tuple(value.shape or ()) == ("XBLOCK",)
+                    text = value if block else f"tl.where({xindex} >= 0, {value}, {value})"
+                    V.kernel.compute.writeline(f"{result} = {text}")
 
-        self._make_independent_subgraph(hook, sympy_product(node.get_size()), ops_handler=CaptureStore)
-        xindex = f"_prologue_{slot.point}_xindex"
+        self._make_independent_subgraph(hook, sympy_product(node.get_size()), ops_handler=CaptureStore)  # type: ignore[no-untyped-call]
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_prologue_{slot.point}_xmask" if slot.mask else None)
         self.render_hooks[hook] = self._text_of(hook, xindex)
@@ -131,7 +133,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         result = self.call.results[slot.param]
         buffer = self.call.result_buffers[slot.param]
         lengths = [V.graph.sizevars.simplify(size) for size in result.layout.size]
-        self._make_independent_subgraph(hook, sympy_product(lengths))
+        self._make_independent_subgraph(hook, sympy_product(lengths))  # type: ignore[no-untyped-call]
         xindex = f"x_epilogue{number}_index"
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
@@ -214,7 +216,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _text_of(self, hook: str, xindex: str) -> Callable[[], str]:
         def text() -> str:
             with self.set_subgraph_body(hook):
-                self.codegen_body()
+                self.codegen_body()  # type: ignore[no-untyped-call]
                 self.cse.invalidate(OrderedSet())
                 body = self.body.getvalue()
             # Splits of the flat index are spelled with the tree's own name, the same in every slot.
@@ -243,6 +245,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         for position, item in enumerate(self.call.source.body):
             indent = "    " * item.indent
             match item:
+                case Line(accumulates=str(param)) if self._is_removed(self.call.result_buffers[param]):
+                    texts = ["pass"]
                 case Line():
                     texts = [item.text]
                 case LoadSlot() if item.point in self._fused_points:
@@ -267,8 +271,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 if node.get_dtype() != V.graph.get_dtype(name):
                     cast = f".to(tl.pointer_type({dtypes.TRITON[pointer.dtype]}))"
                 lines.append(f"{pointer.name} = {self.args.input(name)}{cast}")
-            elif (name := self.call.result_buffers.get(pointer.param)) and not self._is_removed(name):
-                lines.append(f"{pointer.name} = {self.args.output(name)}")
+            elif (made := self.call.result_buffers.get(pointer.param)) and not self._is_removed(made):
+                lines.append(f"{pointer.name} = {self.args.output(made)}")
         return lines
 
     def _is_removed(self, buffer: str) -> bool:
@@ -340,7 +344,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         )
 
 
-def _fit_in_32_bits(nodes: Sequence[SchedulerNode]) -> bool:
+def _fit_in_32_bits(nodes: Sequence[BaseSchedulerNode]) -> bool:
     names = OrderedSet(dep.name for node in nodes for dep in node.read_writes.reads_and_writes())
     buffers = [buffer for name in names if (buffer := V.graph.try_get_buffer(name)) is not None]
     return index_dtype(buffer.get_layout() for buffer in buffers if buffer.has_tensor_output()) == "i32"

@@ -37,6 +37,7 @@ def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
     for part in parts:
         part.apply_new_loop_order(order)
         device = part.get_device()
+        assert device is not None, "pointwise work is on a device"
         part.group = (device, V.graph.scheduler.get_backend(device).group_fn(part._sizes))
     if isinstance(node, FusedSchedulerNode):
         node.group = parts[0].group

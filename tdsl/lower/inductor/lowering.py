@@ -36,7 +36,7 @@ from tdsl.lower.inductor.private import (
     sympy_product,
 )
 
-Argument = TensorBox | sympy.Expr | float | int | bool | str | None
+Argument = Any  # a TensorBox, a sympy expression, a number, a string or None
 
 
 def lower_call(
@@ -162,7 +162,7 @@ def _realize(box: TensorBox) -> IRNode:
     return node
 
 
-def _value_of(box: TensorBox) -> IRNode | None:
+def _value_of(box: TensorBox) -> Any:
     """What a box holds, if it is a tensor of its own and not a view."""
     return box.data.data if isinstance(box.data, StorageBox) else box.data
 
@@ -193,7 +193,9 @@ def _layout_of(fake: Any) -> FixedLayout:
 
 def _contiguous(box: TensorBox) -> FixedLayout:
     size = box.get_size()
-    return FixedLayout(box.get_device(), box.get_dtype(), size, FlexibleLayout.contiguous_strides(size))
+    return FixedLayout(
+        box.get_device_or_error(), box.get_dtype(), size, FlexibleLayout.contiguous_strides(size)
+    )
 
 
 def _expr(size: Any) -> sympy.Expr:

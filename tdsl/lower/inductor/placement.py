@@ -165,10 +165,10 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
     if not isinstance(layout, MutationLayout) or not call.results[param].inout:
         return None
     source = call.tensors[param].get_layout()
-    target = layout.target
-    while isinstance(target, MutableBox):
-        target = target.data
-    target = target.get_layout()
+    box = layout.target
+    while isinstance(box, MutableBox):
+        box = box.data
+    target = box.get_layout()
     name = layout.get_buffer().get_name()
     same = name == call.tensors[param].get_name() and all(
         V.graph.sizevars.statically_known_equals(left, right)

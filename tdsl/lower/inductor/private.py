@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 # Sizes, strides and indices of Inductor's are sympy expressions; it is PyTorch's dependency, not ours.
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch._C import _after_autograd_keyset as after_autograd
 
@@ -94,6 +94,9 @@ from torch._inductor.lowering import (
     # The public-in-spirit way to lower a custom operator.
     register_lowering,
 )
+
+# What Inductor's kernels call in Triton: reductions that keep NaN, among others.
+from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
@@ -122,7 +125,7 @@ from triton.runtime.interpreter import TensorHandle, interpreter_builder
 def size_hint(expr: sympy.Expr) -> int:
     """A likely value of a size. `optimization_hint` since 2.12 (some builds of it: `size_hint`)."""
     sizevars = V.graph.sizevars
-    ask = getattr(sizevars, "optimization_hint", None) or sizevars.size_hint
+    ask = getattr(sizevars, "optimization_hint", None) or getattr(sizevars, "size_hint")  # noqa: B009
     return int(ask(expr, fallback=8192))
 
 
@@ -152,6 +155,8 @@ def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None
     """Where `device` is scheduled by exactly `base`, schedules it by `extended`."""
     init_backend_registration()
     before = get_scheduling_for_device(device)
+    wrapper = get_wrapper_codegen_for_device(device)
+    assert before is not None and wrapper is not None, "Inductor registers CPUs and GPUs itself"
 
     def schedule(scheduler: Any) -> Any:
         made = before(scheduler)
@@ -160,7 +165,7 @@ def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None
     register_backend_for_device(
         device,
         schedule,
-        get_wrapper_codegen_for_device(device),
+        wrapper,
         get_wrapper_codegen_for_device(device, cpp_wrapper=True),
         get_wrapper_codegen_for_device(device, fx_wrapper=True),
         get_custom_backend_pass_for_device(device),

@@ -23,6 +23,7 @@ from tdsl.lower.inductor.private import (
     TritonScheduling,
     V,
     extend_scheduling,
+    inductor_config,
 )
 
 
@@ -78,10 +79,13 @@ class TemplateScheduling:
         call = template_node.node
         if not isinstance(call, TemplateCall):
             return super().codegen_template(template_node, epilogue_nodes, prologue_nodes)  # type: ignore[misc, no-any-return]
+        assert call.make_kernel_render is not None, "a template call makes its kernel"
         kernel, render = call.make_kernel_render(call)
-        self._templates._codegen_single_template(
-            kernel, render, template_node, epilogue_nodes, prologue_nodes
-        )
+        # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
+        with inductor_config.patch(cpu_backend="triton"):
+            self._templates._codegen_single_template(
+                kernel, render, template_node, epilogue_nodes, prologue_nodes
+            )
         self._templates.codegen_comment([*prologue_nodes, template_node, *epilogue_nodes], kernel.kernel_name)
         kernel.call_kernel(kernel.kernel_name, call)
         V.graph.removed_buffers |= kernel.removed_buffers
@@ -90,11 +94,11 @@ class TemplateScheduling:
         return None
 
 
-class CpuScheduling(TemplateScheduling, CppScheduling):  # type: ignore[misc]
+class CpuScheduling(TemplateScheduling, CppScheduling):
     """C++, and Triton's interpreter for template calls."""
 
 
-class GpuScheduling(TemplateScheduling, CUDACombinedScheduling):  # type: ignore[misc]
+class GpuScheduling(TemplateScheduling, CUDACombinedScheduling):
     """Inductor's scheduling for a GPU, with template calls."""
 
 
@@ -104,7 +108,9 @@ def _can_place(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         return False
     nodes = [*node1.get_nodes(), *node2.get_nodes()]
     at = next(at for at, node in enumerate(nodes) if node.is_template())
-    return place(nodes[at].node, nodes[at + 1 :], nodes[:at]) is not None
+    call = nodes[at].node
+    assert isinstance(call, TemplateCall), "one of the two is, or holds, a call"
+    return place(call, nodes[at + 1 :], nodes[:at]) is not None
 
 
 def _is_awaited(node: BaseSchedulerNode) -> bool:

@@ -10,7 +10,6 @@ the C++ wrapper, AOTInductor) takes it like a kernel of its own. What is in the 
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ COMPILED = (
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, tl_math",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, tl_math, triton_helpers",
 )
 
 
@@ -54,7 +53,7 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
             signature, size_dtype=kernel.index_dtype, argdefs=argdefs, is_template=True
         ),
         "device": DeviceProperties.create(device),
-        "constants": {signature[i].name: 1 for i in equal_1_arg_indices(signature)},
+        "constants": {argdefs[i].name: 1 for i in equal_1_arg_indices(signature)},
         "configs": [config_of(signature)],
         **TritonKernel.triton_meta_common(),
     }
@@ -141,29 +140,8 @@ def module_text(
 
 
 def cpp_arithmetic(text: str) -> str:
-    """Integer arithmetic in Python's syntax, over non-negative numbers, in C++'s."""
-    return _cpp(ast.parse(text, mode="eval").body)
-
-
-def _cpp(node: ast.expr) -> str:
-    match node:
-        case ast.BinOp(left=left, op=op, right=right):
-            return f"({_cpp(left)} {_CPP_OPERATORS[type(op)]} {_cpp(right)})"
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return f"(-{_cpp(operand)})"
-        case ast.Constant(value=int(value)):
-            return str(value)
-        case ast.Name(id=name):
-            return name
-    raise AssertionError(f"a grid is integer arithmetic, not {ast.unparse(node)}")
-
-
-_CPP_OPERATORS: dict[type[ast.operator], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.FloorDiv: "/",
-}
+    """Integer arithmetic (`+ - * //`, over non-negative numbers) in C++: the two bind alike."""
+    return text.replace("//", "/")
 
 
 def _spell_config(config: Config) -> str:

@@ -1,0 +1,189 @@
+"""What Inductor makes for a GPU, on a machine without one: its code for fake CUDA tensors, and machine code of
+the Triton kernels in it. Run as a program it does so for the programs below and prints what it found; Triton
+must not be in its interpreter. What a GPU would be asked for is answered here, as an H100 would."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch._inductor.debug import DebugContext
+from torch._inductor.decomposition import select_decomp_table
+from torch._inductor.graph import GraphLowering
+from torch._inductor.runtime import triton_helpers, triton_heuristics
+from torch._inductor.runtime.hints import DeviceProperties
+from torch._inductor.virtualized import V
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+H100 = DeviceProperties(
+    type="cuda",
+    index=0,
+    multi_processor_count=132,
+    cc=90,
+    major=9,
+    regs_per_multiprocessor=65536,
+    max_threads_per_multi_processor=2048,
+    warp_size=32,
+)
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+
+
+def generate(program: Callable[..., Any], args: Sequence[Any], *, dynamic: bool = False) -> str:
+    """The module that Inductor writes for `program` on a GPU. `args` may have CPU tensors."""
+    fake = FakeTensorMode(shape_env=ShapeEnv())
+    with fake:
+        args = [
+            torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device="cuda:0")
+            if isinstance(a, torch.Tensor)
+            else a
+            for a in args
+        ]
+    mode = "symbolic" if dynamic else "fake"
+    graph_module = make_fx(program, tracing_mode=mode, decomposition_table=select_decomp_table())(*args)
+    placeholders = [node.meta["val"] for node in graph_module.graph.nodes if node.op == "placeholder"]
+    fake_mode = next(v.fake_mode for v in placeholders if isinstance(v, torch.Tensor))
+    answers = {
+        "torch.utils._triton.triton_hash_with_backend": lambda: "backend",
+        "torch.cuda.get_device_properties": lambda device=None: H100,
+        "torch.cuda.get_device_capability": lambda device=None: (9, 0),
+        "torch.cuda.current_device": lambda: 0,
+        "torch._inductor.scheduler.has_triton": lambda: True,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(DeviceProperties, "create", lambda device: H100))
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch(name, answer))
+        stack.enter_context(V.set_fake_mode(fake_mode))
+        graph = GraphLowering(
+            graph_module, shape_env=fake_mode.shape_env, example_inputs=placeholders, is_inference=True
+        )
+        stack.enter_context(V.set_graph_handler(graph))
+        stack.enter_context(V.set_debug_handler(DebugContext()))
+        graph.run(*placeholders)
+        code, _ = graph.codegen()
+    return str(code.value)
+
+
+_KERNEL = re.compile(r"(\w+) = async_compile\.triton\('\w+', '''\n(.*?)''', device_str='cuda'\)", re.DOTALL)
+
+
+def kernels(code: str) -> dict[str, str]:
+    """The text of each Triton kernel's module in Inductor's code, by name."""
+    return dict(_KERNEL.findall(code))
+
+
+def compile_kernel(name: str, text: str, target: GPUTarget) -> list[Any]:
+    """The kernel of a module, compiled for `target`, once per config."""
+    captured: dict[str, Any] = {}
+
+    def capture(**kwargs: Any) -> Callable[[Any], Any]:
+        captured.update(kwargs)
+        return lambda function: function
+
+    with (
+        mock.patch.object(triton_heuristics, "cached_autotune", capture),
+        mock.patch.object(triton_helpers, "set_driver_to_gpu", lambda: None),
+    ):
+        function = getattr(_load(name, text), name)
+    meta = captured["triton_meta"]
+    compiled = []
+    for config in captured["configs"]:
+        source = ASTSource(
+            fn=function,
+            signature=meta["signature"],
+            constexprs={**meta["constants"], **config.kwargs},
+            attrs=meta["configs"][0],
+        )
+        options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+        compiled.append(triton.compile(source, target=target, options=options))
+    grids = {tuple(grid["python"]) for grid in captured["inductor_meta"]["precomputed_grids"]}
+    assert grids and captured["inductor_meta"]["grid_type"] == "PrecomputedGrid"
+    return compiled
+
+
+def _load(name: str, text: str) -> ModuleType:
+    file = Path(tempfile.mkdtemp()) / f"{name}.py"
+    file.write_text(text)
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
+    from tdsl.testing import load_module
+
+    t = load_module(Path(__file__).with_name("templates.py"))
+
+    def randn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+        return torch.randn(shape).to(dtype)
+
+    def outputs(x: torch.Tensor, w: torch.Tensor) -> Any:
+        y, mean, rstd = t.ln(torch.tanh(x), w, w, 1e-5)
+        return torch.relu(y) + x, mean * 2, y.float() / rstd.unsqueeze(-1)
+
+    return {
+        "founding": (
+            lambda a, b, c: torch.relu(t.mm(a, torch.sigmoid(b))) * c,
+            (randn(70, 50), randn(50, 90), randn(90)),
+        ),
+        "even": (
+            lambda a, b, c: F.gelu(t.mm(a, b.to(torch.bfloat16)) + c) * 2,
+            (randn(128, 64), randn(64, 128, dtype=torch.float32), randn(128)),
+        ),
+        "f32": (
+            lambda a, b: torch.exp(t.mm(a, b)),
+            (randn(70, 50, dtype=torch.float32), randn(50, 90, dtype=torch.float32)),
+        ),
+        "f64": (
+            lambda a, b: torch.sqrt(t.ew(a, b).abs()),
+            (randn(20, 33, dtype=torch.float64), randn(20, 33, dtype=torch.float64)),
+        ),
+        "outputs": (outputs, (randn(3, 7, 40), randn(40))),
+        "scalars": (lambda x, w: [o * 2 for o in t.ln(x * 3, w, None, 1e-5)], (randn(40), randn(40))),
+        "softmax": (lambda x: t.sm(x + 1) * 2, (randn(33, 100),)),
+        "sums": (lambda x: t.column_sums(x) + 1, (randn(70, 33),)),
+        "embed": (lambda i, e: t.embed(i, e * 2) + 1, (torch.zeros(17, dtype=torch.int64), randn(30, 70))),
+        "one": (
+            lambda a, b, c: torch.relu(t.mm(a, torch.sigmoid(b))) * c,
+            (randn(1, 1), randn(1, 1), randn(1)),
+        ),
+    }
+
+
+def main(targets: Sequence[str]) -> None:
+    for name, (program, args) in programs().items():
+        for dynamic in (False, True):
+            if dynamic and name not in ("founding", "outputs"):
+                continue
+            found = kernels(generate(program, args, dynamic=dynamic))
+            for kernel, text in found.items():
+                if "HeuristicType.TEMPLATE" in text:
+                    for target in targets:
+                        assert compile_kernel(kernel, text, TARGETS[target])
+            print(f"{name}{' dynamic' if dynamic else ''}: {len(found)}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,89 @@
+"""Programs that once went wrong."""
+
+from __future__ import annotations
+
+import torch
+
+import tdsl
+from tdsl import testing
+
+
+@tdsl.template(
+    source="""
+template mm(A: T[M, K], B: T[K, N]) -> C: T[M, N]:
+    config BM=16, BN=16, BK=16
+    for m, n in grid(M by BM, N by BN):
+        acc = zeros(m, n)
+        for k in K by BK:
+            acc += dot(load A[m, k], load B[k, n])
+        store C[m, n] = acc
+"""
+)
+def mm(A, B):
+    return A @ B
+
+
+@tdsl.template(
+    source="""
+template rows(x: T[M, N]) -> (total: f32[M], least: T[M], greatest: T[M]):
+    for m in grid(M by 4):
+        n = whole(N)
+        v = load x[m, n]
+        store total[m] = sum(f32(v), n)
+        store least[m] = min(v, n)
+        store greatest[m] = max(v, n)
+"""
+)
+def rows(x):
+    return x.float().sum(1), x.amin(1), x.amax(1)
+
+
+@tdsl.template(
+    source="""
+template columns(x: f32[M, N]) -> (total: f32[N], copy: f32[M, N]):
+    for m, n in grid(M by 4, N by 8):
+        v = load x[m, n]
+        accumulate total[n] += sum(v, m)
+        store copy[m, n] = v
+"""
+)
+def columns(x):
+    return x.sum(0), x.clone()
+
+
+def ints(*shape: int) -> torch.Tensor:
+    return torch.randint(-4, 5, shape, device=testing.device()).float()
+
+
+def test_a_constant_as_a_prologue():
+    for make in (torch.ones_like, torch.zeros_like, lambda b: torch.full_like(b, 2.5), lambda b: b * 0 + 3):
+        testing.assert_fused(
+            lambda a, b, make=make: mm(a, make(b)) + 1, (ints(20, 18), ints(18, 19)), exact=True
+        )
+
+
+def test_numbers_of_one_element():
+    def program(a, b, c):
+        return torch.relu(mm(a / c[0], torch.sigmoid(b))) * c[1]
+
+    testing.assert_fused(program, (ints(1, 1), ints(1, 1), ints(2) + 9))
+    testing.assert_fused(program, (ints(20, 18), ints(18, 19), ints(2) + 9))
+
+
+def test_padding_as_a_prologue():
+    def program(x):
+        return rows(torch.nn.functional.pad(x, (1, 2, 3, 4), value=3.0))
+
+    testing.assert_fused(program, (ints(13, 5),), exact=True)
+
+
+def test_reductions_keep_nan():
+    x = ints(9, 21)
+    x[2, 3] = x[4, 20] = float("nan")
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        testing.assert_fused(lambda x: rows(x * 2), (x.to(dtype),), exact=True)
+
+
+def test_an_accumulated_output_that_nobody_wants():
+    testing.assert_fused(lambda x: columns(x + 1)[1], (ints(9, 21),), exact=True)
+    testing.assert_fused(lambda x: columns(x + 1)[0], (ints(9, 21),), exact=True)

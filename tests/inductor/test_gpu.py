@@ -1,0 +1,134 @@
+"""On a GPU: eager calls and fused programs, through Inductor's own launchers. Skipped where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tdsl.testing import assert_fused, load_module
+
+t = load_module(Path(__file__).with_name("templates.py"))
+mm, ew, rn, rn_looped, sm, ln, axpy, swap = t.mm, t.ew, t.rn, t.rn_looped, t.sm, t.ln, t.axpy, t.swap
+pytestmark = pytest.mark.gpu
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+
+
+def randn(*shape, dtype=torch.float32):
+    return torch.randn(shape, device="cuda").to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eager(dtype):
+    for m, k, n in [(1, 1, 1), (70, 50, 90), (128, 64, 256), (0, 3, 4), (3, 0, 4)]:
+        a, b = randn(m, k, dtype=dtype), randn(n, k, dtype=dtype).T
+        torch.testing.assert_close(mm(a, b), a @ b, rtol=2e-2, atol=2e-2)
+    x, w = randn(3, 7, 100, dtype=dtype), randn(100, dtype=dtype)
+    torch.testing.assert_close(rn(x, w, 1e-5), rn.reference(x, w, 1e-5), rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(ln(x, w, None, 1e-5), ln.reference(x, w, None, 1e-5), rtol=2e-2, atol=2e-2)
+
+
+def test_eager_in_place():
+    y, x = randn(1000), randn(1000)
+    want = y + 3 * x
+    axpy(y, x, 3.0)
+    torch.testing.assert_close(y, want)
+    torch.testing.assert_close(t.column_sums(randn(70, 33) * 0 + 1), torch.full((33,), 70.0, device="cuda"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m, k, n", [(70, 50, 90), (512, 256, 512), (1, 1, 1)])
+def test_founding(dtype, m, k, n):
+    program = lambda a, b, c: torch.relu(mm(a, torch.sigmoid(b))) * c  # noqa: E731
+    args = (randn(m, k, dtype=dtype), randn(k, n, dtype=dtype), randn(n, dtype=dtype))
+    assert_fused(program, args, kernels=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_epilogues(dtype):
+    a, b, r = randn(70, 50, dtype=dtype), randn(50, 90, dtype=dtype), randn(70, 90, dtype=dtype)
+
+    def program(a, b, r):
+        c = mm(a, b)
+        d = torch.relu(c)
+        e = d * r
+        return c, d, F.gelu(e + r), torch.sin(e + 1).float(), c + torch.arange(90, device="cuda")
+
+    assert_fused(program, (a, b, r), kernels=1)
+
+
+def test_float64_and_integers():
+    a, b = randn(20, 40, dtype=torch.float64), randn(20, 40, dtype=torch.float64)
+    assert_fused(lambda a, b: torch.exp(ew(a, b).abs().sqrt()) / 3, (a, b), kernels=1)
+    i, j = (torch.randint(-9, 9, (20, 40), device="cuda") for _ in range(2))
+    assert_fused(lambda a, b: ew(a, b) * 2 + 1, (i, j), kernels=1, exact=True)
+
+
+def test_prologues():
+    a, b = randn(70, 50, dtype=torch.bfloat16), randn(50, 90, dtype=torch.bfloat16)
+    q = torch.randint(-128, 128, (50, 90), dtype=torch.int8, device="cuda")
+    assert_fused(lambda a, b: mm(torch.exp(a), b + 4), (a, b), kernels=1)
+    assert_fused(lambda a, q, s: mm(a, q.to(torch.bfloat16) * s), (a, q, b[0]), kernels=1)
+    assert_fused(lambda a, b: mm(a.flip(0), b), (a, b), kernels=1)
+    assert_fused(lambda x, w: rn_looped(torch.exp(x), w, 1e-5), (randn(70, 90), randn(90)), kernels=1)
+    assert_fused(lambda x: sm(x + 1) * 2, (randn(70, 90),), kernels=1)
+
+
+def test_outputs():
+    def program(x, w):
+        y, mean, rstd = ln(torch.tanh(x), w, w, 1e-5)
+        return torch.relu(y) + x, mean * 2, y / rstd[..., None]
+
+    assert_fused(program, (randn(3, 7, 40), randn(40)), kernels=1)
+    assert_fused(program, (randn(3, 7, 4096), randn(4096)), kernels=1)
+
+
+def test_in_place():
+    def program(y, x):
+        axpy(y, torch.exp(x), 2.0)
+        return torch.relu(y) + 1
+
+    assert_fused(program, (randn(1000), randn(1000)), kernels=1)
+    assert_fused(lambda a, b: (swap(a, b), a - b)[1], (randn(20, 33), randn(20, 33)), kernels=None)
+
+
+def test_accumulate():
+    x = torch.randint(-4, 5, (700, 130), device="cuda").float()
+    assert_fused(lambda x: t.column_sums(x * 2) + 1, (x,), kernels=None, exact=True)
+
+
+@pytest.mark.parametrize(
+    "config", [{"cpp_wrapper": True}, {"triton.cudagraphs": True}, {"max_autotune": True}]
+)
+def test_roads(config):
+    a, b, c = randn(70, 50), randn(50, 90), randn(90)
+    program = lambda a, b, c: torch.relu(mm(a, torch.sigmoid(b))) * c  # noqa: E731
+    compiled = torch.compile(program, fullgraph=True, options=config)
+    for _ in range(3):
+        torch.testing.assert_close(
+            compiled(a, b, c), torch.relu(a @ torch.sigmoid(b)) * c, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_dynamic():
+    program = lambda a, b, c: torch.relu(mm(a.flip(0), torch.sigmoid(b))) * c  # noqa: E731
+    compiled = torch.compile(program, fullgraph=True, dynamic=True)
+    for n in (33, 4, 16, 128):
+        a, b, c = randn(n, n + 3), randn(n + 3, n + 1), randn(n + 1)
+        want = torch.relu(a.flip(0) @ torch.sigmoid(b)) * c
+        torch.testing.assert_close(compiled(a, b, c), want, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients():
+    a, b = randn(70, 50).requires_grad_(), randn(50, 90).requires_grad_()
+    loss = torch.compile(lambda a, b: torch.relu(mm(a, torch.sigmoid(b))).sum(), fullgraph=True)
+    want = torch.autograd.grad(torch.relu(a @ torch.sigmoid(b)).sum(), (a, b))
+    torch.testing.assert_close(torch.autograd.grad(loss(a, b), (a, b)), want, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,114 @@
+"""Every name of PyTorch's that is not public, one by one: what fails here is what a new release has changed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import tdsl
+from tdsl.lower.inductor import private
+
+PACKAGE = Path(tdsl.__file__).parent
+IMPORTS = [
+    (node.module, alias.name, alias.asname or alias.name)
+    for node in ast.walk(ast.parse(Path(private.__file__).read_text()))
+    if isinstance(node, ast.ImportFrom) and node.module is not None and "._" in f".{node.module}"
+    for alias in node.names
+]
+
+
+@pytest.mark.parametrize("module, name, known_as", IMPORTS, ids=[f"{m}.{n}" for m, n, _ in IMPORTS])
+def test_name(module, name, known_as):
+    assert getattr(private, known_as) is not None
+
+
+# What ours override or call of the classes they extend: a method that is gone would be skipped silently.
+OVERRIDDEN = {
+    private.ExternalTritonTemplateKernel: (
+        "_compute_fusion_metadata",
+        "_setup_fusion_hooks",
+        "_finalize_partial_render",
+        "_make_independent_subgraph",
+        "_get_store_output_subgraph_name",
+        "set_subgraph_body",
+        "codegen_template_body",
+        "codegen_body",
+        "emit_kernel_override",
+        "call_kernel",
+        "indexing",
+        "store",
+        "rename_indexing",
+    ),
+    private.TemplateBuffer: (
+        "realize_template_input",
+        "get_allowed_prologue_inps",
+        "should_allocate",
+        "get_free_symbol_uses",
+        "is_multi_outputs_template",
+    ),
+    private.MultiOutput: ("should_allocate", "codegen", "get_read_writes"),
+    private.CppScheduling: (
+        "can_fuse_vertical",
+        "can_fuse_horizontal",
+        "can_fuse_multi_outputs_template",
+        "codegen_template",
+        "fuse",
+        "free_buffers_in_scheduler",
+    ),
+    private.CUDACombinedScheduling: (
+        "can_fuse_vertical",
+        "can_fuse_horizontal",
+        "can_fuse_multi_outputs_template",
+        "codegen_template",
+        "fuse",
+        "free_buffers_in_scheduler",
+    ),
+    private.TritonScheduling: ("_codegen_single_template", "codegen_comment"),
+}
+
+
+@pytest.mark.parametrize(
+    "owner, name", [(owner, name) for owner, names in OVERRIDDEN.items() for name in names]
+)
+def test_method(owner, name):
+    assert callable(getattr(owner, name))
+
+
+def test_the_arguments_that_ours_take():
+    stock = private.ExternalTritonTemplateKernel._compute_fusion_metadata
+    assert list(inspect.signature(stock).parameters) == [
+        "self",
+        "scheduling",
+        "epilogue_nodes",
+        "prologue_nodes",
+        "buf_name_to_prologue_group",
+    ]
+    stock = private.TritonScheduling._codegen_single_template
+    assert list(inspect.signature(stock).parameters)[:6] == [
+        "self",
+        "kernel",
+        "render",
+        "template_node",
+        "epilogue_nodes",
+        "prologue_nodes",
+    ]
+
+
+def test_nobody_else_imports_private_names():
+    for file in PACKAGE.rglob("*.py"):
+        if file == Path(private.__file__):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                private_name = parts[0] == "torch" and any(part.startswith("_") for part in parts)
+                allowed = file.name == "testing.py"  # what PyTorch's own tests use, and users' too
+                assert not private_name or allowed, f"{file.name} imports {name}"
