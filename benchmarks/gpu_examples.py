@@ -32,6 +32,8 @@ def main() -> int:
             name = str(dtype).removeprefix("torch.")
             try:
                 module = testing.load_module(path)
+                if dtype == torch.bfloat16 and all(value.dtype != dtype for value in module.inputs()):
+                    continue  # a template in float32 alone
                 arguments = [
                     value.to(dtype)
                     if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16

@@ -18,9 +18,10 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, update_wrapper
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class Template:
         )
         self.op = _operator(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
 
         Raises TdslError, naming the parameter, for an argument that is missing, of a wrong rank, dtype,
@@ -302,7 +303,7 @@ def _literal(value: object) -> str:
 def _operator(template: Template) -> torch._ops.OpOverload:
     kernel = template.template
     function = template.__wrapped__  # type: ignore[attr-defined]
-    digest = _digest(kernel)
+    digest = _digest(kernel, function)
     with _lock:
         known = _operators.setdefault(f"{kernel.name}.{digest}", [])
         for operator in known:
@@ -356,10 +357,51 @@ def _library() -> torch.library.Library:
     return torch.library.Library("tdsl", "FRAGMENT")
 
 
-def _digest(kernel: ir.Kernel) -> str:
-    """Of all that decides what a compiled call does: a compiled graph is cached under the operator's name."""
-    parts = (kernel.source.text, kernel.name, _own_digest(), "interpreted" if interpreted() else "")
+def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:
+    """Of all that decides what a compiled call does: a compiled graph is cached under the operator's name,
+    and holds the reference where that runs or is differentiated."""
+    parts = (
+        kernel.source.text,
+        kernel.name,
+        _own_digest(),
+        "interpreted" if interpreted() else "",
+        *_meaning(reference, set()),
+    )
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _meaning(value: object, seen: set[int]) -> Iterator[str]:
+    """What a value means to a function that uses it, as text that is the same in every process: functions
+    by their code and what that uses in turn, plain constants by value, anything else by its type."""
+    if isinstance(value, FunctionType) and (value.__module__ or "").partition(".")[0] != "torch":
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        names = set()
+        codes = [value.__code__]
+        while codes:
+            code = codes.pop()
+            yield code.co_code.hex()
+            names.update(code.co_names)
+            yield from code.co_names
+            for constant in code.co_consts:
+                if isinstance(constant, CodeType):
+                    codes.append(constant)
+                else:
+                    yield from _meaning(constant, seen)
+        for name in sorted(names & value.__globals__.keys()):
+            yield from _meaning(value.__globals__[name], seen)
+        closed = inspect.getclosurevars(value).nonlocals
+        for name in sorted(closed):
+            yield from _meaning(closed[name], seen)
+        yield from _meaning(value.__defaults__, seen)
+    elif isinstance(value, tuple | list | frozenset | set):
+        parts = ["\0".join(_meaning(item, seen)) for item in value]
+        yield from sorted(parts) if isinstance(value, frozenset | set) else parts
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        yield repr(value)
+    else:
+        yield getattr(value, "__qualname__", None) or type(value).__qualname__
 
 
 @cache
@@ -440,6 +482,16 @@ def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]
 
 
 def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
+    for param in kernel.params:
+        value = arguments.get(param.name)
+        if isinstance(param, ir.Tensor) and param.inout and isinstance(value, torch.Tensor):
+            if any(
+                stride == 0 and size > 1 for size, stride in zip(value.shape, value.stride(), strict=True)
+            ):
+                message = (
+                    f"'{param.name}' is written to, and several of its elements are one (an expanded tensor)"
+                )
+                raise TdslError([_wrong(f"{message}; pass a clone of it", param)])
     return resolve(
         kernel,
         {
@@ -494,24 +546,25 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
     """Recomputes the reference and differentiates it; again differentiable."""
     again = torch.is_grad_enabled()
     saved = iter(ctx.saved_tensors)
+    # The dispatcher leaves out what is as its default here, too.
+    wanting = (*ctx.needs_input_grad, *(False,) * (len(ctx.places) - len(ctx.needs_input_grad)))
     assert operator.reference is not None, "a call without one was refused in the forward pass"
     with torch.enable_grad():
         inputs = [next(saved) if here else rest for here, rest in zip(ctx.places, ctx.rest, strict=True)]
         # A view is a node of the graph of its own: differentiating stops here, and can go on later.
         inputs = [
             value.view_as(value) if here and needed else value
-            for value, here, needed in zip(inputs, ctx.places, ctx.needs_input_grad, strict=True)
+            for value, here, needed in zip(inputs, ctx.places, wanting, strict=True)
         ]
         kernel = operator.kernel
-        arguments = dict(zip((param.name for param in kernel.params), inputs, strict=True))
-        returned = operator.reference(*_for_reference(kernel, arguments))
+        returned = operator.reference(*_for_reference(kernel, operator.arguments(tuple(inputs))))
         outputs = returned if isinstance(returned, tuple | list) else (returned,)
         pairs = [
             (output, grad)
             for output, grad in zip(outputs, grads, strict=True)
             if grad is not None and output.requires_grad
         ]
-        wanted = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=True) if needed]
+        wanted = [value for value, needed in zip(inputs, wanting, strict=True) if needed]
         found: tuple[Any, ...] = (None,) * len(wanted)
         if pairs:
             found = torch.autograd.grad(
@@ -530,7 +583,15 @@ def _without_gradient(op: torch._ops.OpOverload, kernel: ir.Kernel) -> Callable[
         tensors = [value for value in args if isinstance(value, torch.Tensor)]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
-        return call_below_autograd(op, keyset, args)
+        result = call_below_autograd(op, keyset, args)
+        # Whoever saved a written tensor for a gradient must notice.
+        written = [
+            value
+            for param, value in zip(kernel.params, args, strict=False)
+            if isinstance(param, ir.Tensor) and param.inout and not value.is_inference()
+        ]
+        torch.autograd.graph.increment_version(written)
+        return result
 
     return refuse
 

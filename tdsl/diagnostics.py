@@ -88,6 +88,9 @@ class TdslError(Exception):
         self.diagnostics = tuple(diagnostics)
         super().__init__(*self.diagnostics)
 
+    def __repr__(self) -> str:
+        return f"TdslError({self})"
+
     def __str__(self) -> str:
         return "\n\n".join(render(diagnostic) for diagnostic in self.diagnostics)
 

@@ -349,7 +349,7 @@ class _Comparison:
             # Not 'error > allowed': a NaN must not pass.
             self._require(path, actual, exact, ~(error <= allowed), rule)
             typical, usual = _root_mean_square(error), _root_mean_square(eager)
-            if typical > 2 * usual + rounding / 8:
+            if typical > 2 * usual + rounding / 4:
                 raise AssertionError(
                     f"{path} of {self.who} has a root mean square error of {typical:.3g} against float64, "
                     f"more than twice eager's own, {usual:.3g}"

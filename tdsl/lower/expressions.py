@@ -286,7 +286,8 @@ class Expressions:
             text = f"{power.text} * {power.text}" + (f" * {base.text}" if bit == "1" else "")
             power = replace(power, text=text, strength=values.PRODUCT)
         if exponent < 0:
-            return replace(power, text=f"1.0 / {power.inside(values.ATOM)}", strength=values.PRODUCT, zero={})
+            text = f"1.0 / {power.inside(values.ATOM)}"
+            return self._divided(replace(power, text=text, strength=values.PRODUCT, zero={}))
         return power
 
     def _floored(self, expr: ir.Binary, left: Value, right: Value, tiles: tuple[ir.Tile, ...]) -> Value:
@@ -305,10 +306,10 @@ class Expressions:
         if DTYPES[dtype].category == 2:
             ratio = f"tl.floor({left.inside(values.PRODUCT)} / {right.inside(values.UNARY)})"
             if expr.op == "//":
-                return replace(plain, text=ratio, strength=values.ATOM)
+                return self._divided(replace(plain, text=ratio, strength=values.ATOM))
             left, right = self._temporary(left, "dividend"), self._temporary(right, "divisor")
             text = f"{left.text} - tl.floor({left.text} / {right.text}) * {right.text}"
-            return replace(plain, text=text, strength=values.SUM)
+            return self._divided(replace(plain, text=text, strength=values.SUM))
         left, right = self._temporary(left, "dividend"), self._temporary(right, "divisor")
         rest = self._temporary(
             replace(plain, text=f"{left.text} % {right.text}", strength=values.ATOM), "remainder"

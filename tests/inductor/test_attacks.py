@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import tdsl
@@ -87,3 +88,81 @@ def test_reductions_keep_nan():
 def test_an_accumulated_output_that_nobody_wants():
     testing.assert_fused(lambda x: columns(x + 1)[1], (ints(9, 21),), exact=True)
     testing.assert_fused(lambda x: columns(x + 1)[0], (ints(9, 21),), exact=True)
+
+
+SCALED = """
+template scaled(x: T[M], s: float, k: const int = 2) -> y: T[M]:
+    config BM=16
+    for m in grid(M by BM):
+        store y[m] = load x[m] * s * k
+"""
+
+
+@tdsl.template(source=SCALED)
+def scaled(x, s, k=2):
+    return x * s * k
+
+
+def test_a_gradient_with_an_argument_as_its_default():
+    for compile in (lambda f: f, torch.compile):
+        for extra in ((), (2,), (3,)):
+            x = ints(9).requires_grad_()
+            compile(lambda x, extra=extra: scaled(x, 2.0, *extra))(x).sum().backward()
+            assert (x.grad == 2.0 * (extra or (2,))[0]).all()
+
+
+def test_another_reference_is_another_operator():
+    def define(factor):
+        @tdsl.template(source=SCALED)
+        def scaled(x, s, k=2):
+            return x * s * k * factor
+
+        return scaled.op
+
+    assert define(1) != define(2)
+    assert str(define(1)).split("_")[0] == str(define(1)).split("_")[0]
+
+
+@tdsl.template(
+    source="""
+template axpy(inout x: T[N], y: T[N], a: float):
+    config BN=16
+    for n in grid(N by BN):
+        store x[n] = load x[n] + a * load y[n]
+"""
+)
+def axpy(x, y, a):
+    x.add_(y, alpha=a)
+
+
+def test_a_write_is_noticed_by_who_saved_the_tensor():
+    z = (ints(20).requires_grad_()) * 1
+    product = z * z
+    with torch.no_grad():
+        axpy(z, torch.ones_like(z), 2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+
+
+def test_elements_that_are_one_are_not_written():
+    with pytest.raises(tdsl.TdslError, match="'x' is written to"):
+        axpy(ints(1).expand(14), ints(14), 2.0)
+
+
+@tdsl.template(
+    source="""
+template times(x: i64[N], k: int) -> c: i64[N]:
+    config BN=16
+    for n in grid(N by BN):
+        store c[n] = load x[n] * k
+"""
+)
+def times(x, k):
+    return x * k
+
+
+def test_a_large_integer_at_run_time():
+    compiled = torch.compile(lambda x, k: times(x, k) - k, fullgraph=True, dynamic=True)
+    x = torch.ones(20, dtype=torch.int64, device=testing.device())
+    for k in (3, 2**40, -(2**40)):
+        assert (compiled(x, k) == 0).all()

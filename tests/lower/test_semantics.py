@@ -9,6 +9,8 @@ import torch
 
 from .launch import Launch
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, in the interpreter")
+
 
 @pytest.fixture(params=["static", "dynamic", "wide"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Launch:
@@ -485,3 +487,21 @@ def test_integer_dots(run: Launch) -> None:
     text = text.replace("BLOCK_K=16", "BLOCK_K=32")
     a, b = ints(19, 40, dtype=torch.int8), ints(40, 18, dtype=torch.int8)
     same(run(text, A=a, B=b), (a.int() @ b.int()))
+
+
+def test_quotients_keep_their_dtype(run: Launch) -> None:
+    text = """
+template quotients(x: T[N], y: T[N]) -> (a: f32[N], b: f32[N], c: f32[N]):
+    for n in grid(N by 8):
+        u = load x[n]
+        v = load y[n]
+        store a[n] = f32(u / v)
+        store b[n] = f32(u // v)
+        store c[n] = f32(u % v)
+"""
+    for dtype in (torch.float16, torch.float32):
+        x, y = ints(13, low=1, high=50, dtype=dtype), ints(13, low=1, dtype=dtype)
+        a, b, c = run(text, x=x, y=y)
+        same(a, (x / y).float())
+        same(b, (x // y).float())
+        same(c, (x % y).float())

@@ -19,6 +19,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import index_dtype
 from tdsl.lower.inductor.buffer import TemplateCall
@@ -57,6 +59,10 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
         self.inductor_meta: dict[str, Any] = {}
+
+    def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
+        # Inductor would choose by what is fused alone.
+        return torch.int64 if self._index_dtype_override == "tl.int64" else torch.int32
 
     # What goes where
 

@@ -127,7 +127,14 @@ def _bind(
         scalars=scalars,
         consts=consts,
         hints=sizes.hints,
-        index_dtype=index_dtype(
+        # An integer that arrives at run time is of any size, and Inductor counts it among the sizes.
+        index_dtype="i64"
+        if any(
+            isinstance(scalars[p.name], str) and p.type == "int"
+            for p in kernel.params
+            if isinstance(p, ir.Scalar)
+        )
+        else index_dtype(
             [*(node.get_layout() for node in nodes.values()), *(result.layout for result in results)]
         ),
         f32_precision=f32_precision,

@@ -76,7 +76,6 @@ from torch._inductor.ir import (
     MultiOutputLayout,
     MutableBox,
     Pointwise,
-    ReinterpretView,
     StorageBox,
     TemplateBuffer,
     TensorBox,
@@ -100,7 +99,6 @@ from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
-    ExternKernelSchedulerNode,
     FusedSchedulerNode,
     SchedulerNode,
     # A fused node's dependencies, after the loops of its parts were reordered.
