@@ -377,7 +377,7 @@ def _meaning(value: object, seen: set[int]) -> Iterator[str]:
         if id(value) in seen:
             return
         seen.add(id(value))
-        names = set()
+        names: set[str] = set()
         codes = [value.__code__]
         while codes:
             code = codes.pop()
@@ -484,14 +484,13 @@ def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]
 def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
     for param in kernel.params:
         value = arguments.get(param.name)
-        if isinstance(param, ir.Tensor) and param.inout and isinstance(value, torch.Tensor):
-            if any(
-                stride == 0 and size > 1 for size, stride in zip(value.shape, value.stride(), strict=True)
-            ):
-                message = (
-                    f"'{param.name}' is written to, and several of its elements are one (an expanded tensor)"
-                )
-                raise TdslError([_wrong(f"{message}; pass a clone of it", param)])
+        if not (isinstance(param, ir.Tensor) and param.inout and isinstance(value, torch.Tensor)):
+            continue
+        if any(step == 0 and size > 1 for size, step in zip(value.shape, value.stride(), strict=True)):
+            message = (
+                f"'{param.name}' is written to, and several of its elements are one (an expanded tensor)"
+            )
+            raise TdslError([_wrong(f"{message}; pass a clone of it", param)])
     return resolve(
         kernel,
         {

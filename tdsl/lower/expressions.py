@@ -236,9 +236,16 @@ class Expressions:
         nonnegative = expr.op in ("+", "*", "&", "|", "^", ">>") and left.nonnegative and right.nonnegative
         strength = _STRENGTH[expr.op]
         text = f"{left.inside(strength)} {expr.op} {right.inside(strength + 1)}"
-        return Value(
+        value = Value(
             text=text, strength=strength, dtype=dtype, tiles=tiles, zero=zero, nonnegative=nonnegative
         )
+        return self._divided(value) if expr.op == "/" else value
+
+    def _divided(self, value: Value) -> Value:
+        """A quotient in its own dtype: Triton divides f16 and bf16 in f32, and leaves it at that."""
+        if value.dtype not in ("f16", "bf16"):
+            return value
+        return self.cast(replace(value, dtype="f32"), value.dtype)
 
     def _result_dtype(self, expr: ir.Expr, *operands: Value) -> str | None:
         if all(operand.dtype is None for operand in operands):
