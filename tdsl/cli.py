@@ -97,12 +97,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
     from tdsl import grammar
-    from tdsl.pipeline import check_text
+    from tdsl.pipeline import check_text, load
 
     status = 0
     for file in options.files:
         try:
-            kernels = check_text(grammar.read(file))
+            source = grammar.read(file)
+            kernels = check_text(source) or (load(source),)  # `load` says that there is no template
         except TdslError as error:
             if status:
                 print(file=sys.stderr)

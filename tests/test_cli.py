@@ -129,3 +129,10 @@ def test_odd_file_names_get_a_diagnostic(arguments: list[str]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error[")
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_without_a_template_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "empty.tdsl"
+    file.write_text("# nothing yet\n")
+    assert cli.run(["check", str(file)]) == 1
+    assert "has no template" in capsys.readouterr().err
