@@ -395,6 +395,7 @@ def _meaning(value: object, seen: set[int]) -> Iterator[str]:
         for name in sorted(closed):
             yield from _meaning(closed[name], seen)
         yield from _meaning(value.__defaults__, seen)
+        yield from _meaning(tuple((value.__kwdefaults__ or {}).items()), seen)
     elif isinstance(value, tuple | list | frozenset | set):
         parts = ["\0".join(_meaning(item, seen)) for item in value]
         yield from sorted(parts) if isinstance(value, frozenset | set) else parts
