@@ -381,6 +381,8 @@ class Expressions:
             zero=zero_where_both(lined) if function.odd else {},
             nonnegative=all(a.nonnegative for a in lined) or name == "abs",
         )
+        if value.dtype == "bf16" and name in ("maximum", "minimum"):
+            value = replace(value, dtype="f32")  # Triton compares bf16 in f32, and leaves it at that
         return value if value.dtype is None else self.cast(value, dtype)
 
     def _reduce(self, expr: ir.Reduce) -> Value:

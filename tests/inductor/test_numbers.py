@@ -50,8 +50,9 @@ def shifted(x, less):
 
 
 def test_a_literal_takes_a_narrow_dtype(device: torch.device) -> None:
-    a, b = (torch.randint(-3, 4, size, device=device).half() for size in ((20, 19), (19, 21)))
-    testing.assert_fused(lambda a, b: limited(a, b).relu(), (a, b), exact=True)
+    for dtype in (torch.float16, torch.bfloat16):
+        a, b = (torch.randint(-2, 3, size, device=device).to(dtype) for size in ((20, 19), (19, 21)))
+        testing.assert_fused(lambda a, b: limited(a, b).relu(), (a, b), exact=True)
 
 
 def test_a_literal_takes_a_wide_dtype(device: torch.device) -> None:
