@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,29 +86,34 @@ def _norms(n: int) -> Iterator[Config]:
             yield {"BLOCK_R": rows, "num_warps": warp}
 
 
-def with_config(text: str, name: str, config: Mapping[str, int]) -> str:
-    """The file's text, where the template `name` has this one config. A setting it does not name keeps its first value."""
+def with_configs(text: str, name: str, configs: Sequence[Mapping[str, int]]) -> str:
+    """The file's text, where the template `name` has these configs and no others.
+
+    A setting that a config does not name keeps the first value that the template gave it.
+    """
     from tdsl import ast
     from tdsl.grammar import parse
     from tdsl.source import Source
 
     template = next(t for t in parse(Source("candidate", text)).templates if t.name.name == name)
     declared = [d for d in template.declarations if isinstance(d, ast.Config | ast.Tune)]
-    items: dict[str, str] = {}
-    for declaration in declared[:1]:
-        for item in declaration.items:
-            value = config.get(item.name.name)
-            items[item.name.name] = str(value) if value is not None else item.values[0].span.text
-    for key in ("num_warps", "num_stages"):
-        if key in config:
-            items[key] = str(config[key])
-    line = "config " + ", ".join(f"{key}={value}" for key, value in items.items())
+    first = {item.name.name: item.values[0].span.text for item in declared[0].items}
+    indent = " " * (text[: declared[0].span.start].rpartition("\n")[2].count(" "))
+    lines = []
+    for config in configs:
+        items = {key: str(config.get(key, value)) for key, value in first.items()}
+        items.update({key: str(config[key]) for key in ("num_warps", "num_stages") if key in config})
+        lines.append("config " + ", ".join(f"{key}={value}" for key, value in items.items()))
     for index in reversed(range(len(declared))):
         span = declared[index].span
-        text = text[: span.start] + (line if index == 0 else "") + text[span.end :]
-    if "group" in config:
-        text = re.sub(r"\bgroup=\d+", f"group={config['group']}", text)
+        text = text[: span.start] + (f"\n{indent}".join(lines) if index == 0 else "") + text[span.end :]
     return text
+
+
+def with_config(text: str, name: str, config: Mapping[str, int]) -> str:
+    """The file's text, where the template has this one config; `group` in it is the grid's."""
+    text = with_configs(text, name, [config])
+    return re.sub(r"\bgroup=\d+", f"group={config['group']}", text) if "group" in config else text
 
 
 def tune(chosen: Mapping[str, Row], options: argparse.Namespace) -> int:

@@ -117,7 +117,7 @@ class Batch:
         self.calls = rounds * len(sets)
         kept: collections.deque[Any] = collections.deque(maxlen=len(sets))
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             for index in range(self.calls):
                 kept.append(call(*sets[index % len(sets)]))
         del kept

@@ -123,6 +123,11 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield from geomeans(results)
     yield from failures(results)
     yield from choices(results)
+    if "overhead" in results:
+        from benchmarks.overhead import lines
+
+        yield ""
+        yield from lines(results["overhead"])
 
 
 def geomeans(results: dict[str, Any]) -> Iterator[str]:

@@ -95,7 +95,11 @@ class Suite:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.chosen = chosen_rows(options.only, tiny=options.tiny)
+        only = options.only.replace("overhead", "").strip(",; ")
+        self.overhead = "overhead" in options.only or only in ("", "all")
+        self.chosen = (
+            {} if self.overhead and not only and options.only else chosen_rows(only, tiny=options.tiny)
+        )
         self.contenders = [name for name in options.contenders.split(",") if name]
         if options.quick:
             self.contenders = [name for name in self.contenders if not name.startswith("max-autotune")]
@@ -161,6 +165,10 @@ class Suite:
                     continue
                 self.time(ready[name])
                 self.write()
+        if self.overhead:
+            from benchmarks.overhead import measure
+
+            self.results["overhead"] = measure(self.log, self.note)
         self.results["seconds"] = time.time() - self.began
         self.write()
         shutil.rmtree(self.scratch, ignore_errors=True)

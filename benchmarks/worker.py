@@ -144,6 +144,7 @@ class _Worker:
             kernels=kernels,
             tma=tma,
             **({"chosen": _chosen(texts)} if name == "tdsl" else {}),
+            **({"configs": _helion_configs(self.row)} if name == "helion" else {}),
         )
 
     def check(self, call: Program, result: Any, arguments: Inputs, truth: list[torch.Tensor]) -> list[float]:
@@ -207,6 +208,15 @@ def _chosen(texts: list[str]) -> list[dict[str, Any]]:
         return [dataclasses.asdict(kernel) for kernel in tuned_kernels(texts)]
     except Exception as error:
         return [{"error": _words(error)}]
+
+
+def _helion_configs(row: Row) -> list[str]:
+    """What Helion runs without tuning."""
+    from benchmarks import helion_kernels
+
+    kernels = (getattr(helion_kernels, name, None) for name in (row.helion, f"{row.helion}_rows"))
+    bound = [one for kernel in kernels for one in getattr(kernel, "_bound_kernels", {}).values()]
+    return [str(getattr(one, "_config", None)) for one in bound]
 
 
 def _empty() -> None:
