@@ -23,6 +23,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from tdsl import pipeline
 
 SIZE = 64
 _LAUNCH = re.compile(r"^\s*(\w+)\.run\(", re.MULTILINE)
@@ -136,7 +139,7 @@ def _matmul(who: str, *, configs: int = 0) -> Any:
 # Launch
 
 
-def _launch(_: str) -> dict[str, Any]:
+def _launch(nothing: str) -> dict[str, Any]:
     import torch
 
     from benchmarks.contenders import written_code
@@ -312,15 +315,13 @@ def _compile(who: str) -> dict[str, Any]:
 
 
 def _count_parses(counted: dict[str, int]) -> None:
-    from tdsl import pipeline
-
-    inner = pipeline.parse_partly
+    inner = getattr(pipeline, "parse_partly")  # noqa: B009 -- it is another module's
 
     def parse(*args: Any, **kwargs: Any) -> Any:
         counted["template_parses"] += 1
         return inner(*args, **kwargs)
 
-    pipeline.parse_partly = parse
+    mock.patch.object(pipeline, "parse_partly", parse).start()
 
 
 def _count_compiles(counted: dict[str, int]) -> None:
@@ -336,7 +337,7 @@ def _count_compiles(counted: dict[str, int]) -> None:
     knobs.compilation.listener = listen
 
 
-def _recompile(_: str) -> dict[str, Any]:
+def _recompile(nothing: str) -> dict[str, Any]:
     """Milliseconds of a compile whose kernels are all in Triton's cache: tracing and code generation."""
     import torch
 
@@ -357,38 +358,34 @@ def _recompile(_: str) -> dict[str, Any]:
                     compiled(*arguments)
                     samples.append((time.perf_counter() - began) * 1e3)
             found[who] = statistics.median(samples[1:])
-    from tdsl.lower.inductor import lowering
-
-    found["lower_ms"] = _lowering_ms(lowering)
+    found["lower_ms"] = _lowering_ms()
     return found
 
 
-def _lowering_ms(lowering: Any) -> float:
+def _lowering_ms() -> float:
     """Of that, the lowering of our call: from the checked template to Triton source."""
     import torch
 
-    inner, spent = lowering.lower_call, []
-    from tdsl.lower.inductor import registration
+    from tdsl.lower.inductor.lowering import lower_call
+
+    spent = []
 
     def lower(*args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
-        result = inner(*args, **kwargs)
+        result = lower_call(*args, **kwargs)
         spent.append((time.perf_counter() - began) * 1e3)
         return result
 
-    registration.lower_call = lower
-    try:
-        compiled, arguments = _prepared("tdsl")
-        with (
-            torch.no_grad(),
-            torch._inductor.config.patch(fx_graph_cache=False),
-            torch._functorch.config.patch(enable_autograd_cache=False),
-        ):
-            for _ in range(5):
-                torch._dynamo.reset()
-                compiled(*arguments)
-    finally:
-        registration.lower_call = inner
+    compiled, arguments = _prepared("tdsl")
+    with (
+        mock.patch("tdsl.lower.inductor.registration.lower_call", lower),
+        torch.no_grad(),
+        torch._inductor.config.patch(fx_graph_cache=False),
+        torch._functorch.config.patch(enable_autograd_cache=False),
+    ):
+        for _ in range(5):
+            torch._dynamo.reset()
+            compiled(*arguments)
     return statistics.median(spent)
 
 

@@ -49,7 +49,7 @@ def verdict(record: dict[str, Any], results: dict[str, Any]) -> str:
     """Whether the row holds what it is held to, and by how much."""
     ours = microseconds(record, OURS)
     if ours is None:
-        return "no time"
+        return "**no time**"
     hold = record["hold"]
     against = hold["against"]
     names = baselines(results) if against == "best" else [against]

@@ -267,7 +267,7 @@ class Suite:
             record["contenders"].setdefault(name, {}).update(event)
             what = event.get("why") or f"{event.get('compile_seconds', 0):.1f} s"
             if event["status"] != "absent":
-                self.note(f"{process.row}: {name} {event['status']}: {what.splitlines()[-1][:200]}")
+                self.note(f"{process.row}: {name} {event['status']}: {' '.join(what.split())[:160]}")
         elif kind == "timing":
             record["contenders"][event.pop("name")]["us"] = event
 

@@ -26,6 +26,7 @@ from benchmarks.rows import Inputs, Program, Row, leaves, moved_bytes, rows
 
 ROUNDING = 2.0**-8  # of bf16
 SECONDS_AFTER_DEADLINE = 1.0
+_late = False  # whether the alarm went off: the compiler wraps what it is interrupted with
 
 
 class TookTooLong(Exception):
@@ -56,11 +57,16 @@ def main() -> None:
 
 
 def _alarm(*_: object) -> None:
+    global _late
+    _late = True
     raise TookTooLong
 
 
 def _words(error: BaseException) -> str:
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    text = "".join(traceback.format_exception_only(type(error), error)).partition(
+        "\nSet TORCHDYNAMO_VERBOSE"
+    )[0]
+    text = text.strip()
     return text if len(text) <= 600 else f"{text[:400]} ... {text[-200:]}"
 
 
@@ -103,6 +109,8 @@ class _Worker:
         if left < SECONDS_AFTER_DEADLINE:
             self.say(event="contender", name=name, status="skipped", why="no time was left to compile it")
             return
+        global _late
+        _late = False
         try:
             signal.setitimer(signal.ITIMER_REAL, left)
             call = CONTENDERS[name].make(self.row, self.lock)
@@ -125,7 +133,7 @@ class _Worker:
             if isinstance(error_, KeyboardInterrupt):
                 raise
             traceback.print_exc()
-            why = f"took longer than {left:.0f} s" if isinstance(error_, TookTooLong) else _words(error_)
+            why = f"took longer than {left:.0f} s" if _late else _words(error_)
             fatal = "CUDA error" in why or "illegal memory access" in why
             self.say(event="contender", name=name, status="failed", why=why, fatal=fatal)
             if fatal:
@@ -214,7 +222,7 @@ def _helion_configs(row: Row) -> list[str]:
     """What Helion runs without tuning."""
     from benchmarks import helion_kernels
 
-    kernels = (getattr(helion_kernels, name, None) for name in (row.helion, f"{row.helion}_rows"))
+    kernels = (getattr(helion_kernels, name, None) for name in (str(row.helion), f"{row.helion}_rows"))
     bound = [one for kernel in kernels for one in getattr(kernel, "_bound_kernels", {}).values()]
     return [str(getattr(one, "_config", None)) for one in bound]
 
