@@ -126,10 +126,10 @@ class _Worker:
                         result = call(*arguments)
             with self.lock:
                 seconds = time.perf_counter() - began - (self.lock.waited - waited)
-                error = self.check(call, result, arguments, truth)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+                results = [result]
+                del result
+                error = self.check(call, results, arguments, truth)
         except BaseException as error_:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             if isinstance(error_, KeyboardInterrupt):
                 raise
             traceback.print_exc()
@@ -139,6 +139,8 @@ class _Worker:
             if fatal:
                 os._exit(1)  # this process has lost the device; the row starts again without the contender
             return
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         kernels, tma = parts_of(texts)
         right = all(one <= limit for one, limit in zip(error, allowed, strict=True))
         if right:
@@ -155,9 +157,11 @@ class _Worker:
             **({"configs": _helion_configs(self.row)} if name == "helion" else {}),
         )
 
-    def check(self, call: Program, result: Any, arguments: Inputs, truth: list[torch.Tensor]) -> list[float]:
-        """How far the second run's results are from float64, its memory having been filled with NaN before."""
-        found = leaves(result)
+    def check(
+        self, call: Program, results: list[Any], arguments: Inputs, truth: list[torch.Tensor]
+    ) -> list[float]:
+        """How far a second run's results are from float64, after those of the first became NaN and free memory."""
+        found = leaves(results.pop())
         if len(found) != len(truth):
             raise AssertionError(f"it returns {len(found)} tensors, not {len(truth)}")
         for one, true in zip(found, truth, strict=True):
@@ -165,7 +169,7 @@ class _Worker:
                 raise AssertionError(f"it returns a tensor of {tuple(one.shape)}, not {tuple(true.shape)}")
             if one.is_floating_point():
                 one.fill_(float("nan"))
-        del result, found
+        del found, one
         return [_distance(one, true) for one, true in zip(leaves(call(*arguments)), truth, strict=True)]
 
     def time(self, moved: int) -> None:
