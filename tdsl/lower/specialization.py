@@ -117,13 +117,31 @@ class Specialization:
         if tile.scalar:
             return True
         for candidate in self.candidates:
-            start = self.integer(tile.start, candidate.settings)
-            stop = self.integer(tile.stop, candidate.settings)
-            if start is None or stop is None or (stop - start) % self.block(tile, candidate):
+            block = self.block(tile, candidate)
+            if not all(self._is_multiple(edge, block, candidate) for edge in (tile.start, tile.stop)):
                 return False
-            if tile.role == "whole" and stop == 0:
+            if tile.role == "whole" and self.integer(tile.stop) == 0:
                 return False  # a block has a lane even where the dimension has none
         return True
+
+    def _is_multiple(self, expr: ir.Expr, block: int, candidate: Candidate) -> bool:
+        """Whether an edge of a tile is surely divisible by `block`: a number, or an edge of another tile."""
+        value = self.integer(expr, candidate.settings)
+        if value is not None:
+            return value % block == 0
+        match expr:
+            case ir.TileEdge(tile=tile, edge=edge) if not tile.scalar and tile.role != "whole":
+                return (
+                    self.block(tile, candidate) % block == 0
+                    and self._is_multiple(tile.start, block, candidate)
+                    and (edge == "start" or self._is_multiple(tile.stop, block, candidate))
+                )
+            case ir.Select(condition=condition, then=then, otherwise=otherwise):
+                chosen = then if self.value(condition) else otherwise
+                return self._is_multiple(chosen, block, candidate)
+            case ir.Elementwise(function="minimum" | "maximum", arguments=arguments):
+                return all(self._is_multiple(argument, block, candidate) for argument in arguments)
+        return False
 
     def configs(self) -> tuple[Config, ...]:
         return tuple(

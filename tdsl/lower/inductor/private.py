@@ -94,8 +94,6 @@ from torch._inductor.lowering import (
     register_lowering,
 )
 
-# What Inductor's kernels call in Triton: reductions that keep NaN, among others.
-from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tdsl.lower.functions import reductions_text
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -36,7 +37,7 @@ COMPILED = (
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, tl_math, triton_helpers",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tl_math",
 )
 
 
@@ -111,12 +112,14 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
+    functions = "" if device_type == "cpu" else reductions_text("\n".join(body))
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
         "",
+        *functions.splitlines(),
         *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(",
         "    size_hints=None,",
