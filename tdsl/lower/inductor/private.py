@@ -93,7 +93,6 @@ from torch._inductor.lowering import (
     # The public-in-spirit way to lower a custom operator.
     register_lowering,
 )
-
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
