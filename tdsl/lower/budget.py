@@ -83,13 +83,14 @@ def shared_bytes(specialization: Specialization, candidate: Candidate, budget: B
         )
         copies = stages if budget.asynchronous and rows >= WGMMA_ROWS else max(stages - 1, 1)
         most = max(most, copies * sum(_bits(specialization, candidate, load.type) for load in loads) // 8)
-    return most
+    return most // candidate.options.get("num_ctas", 1)
 
 
 def registers(specialization: Specialization, candidate: Candidate, budget: Budget) -> int:
     """Registers a thread for what a loop carries from one step to the next, or for the largest single
     value that is calculated with, whichever is more."""
-    threads = candidate.options.get("num_warps", DEFAULT_WARPS) * budget.warp_size
+    warps = candidate.options.get("num_warps", DEFAULT_WARPS)
+    threads = warps * budget.warp_size * candidate.options.get("num_ctas", 1)
     bits = 0
     for types in _live_together(specialization.kernel):
         bits = max(bits, sum(_bits(specialization, candidate, type_) for type_ in types))
