@@ -18,6 +18,7 @@ import json
 import math
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, update_wrapper
 from pathlib import Path
@@ -32,10 +33,12 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.launch import launch
 from tdsl.lower.inductor.registration import (
+    accumulates,
     call_below_autograd,
     f32_precision,
     interpreted,
     register_operator,
+    runs_without_python,
 )
 from tdsl.signature import Resolution, TensorInfo, resolve
 from tdsl.source import Source
@@ -422,7 +425,7 @@ def _run(operator: _Operator, arguments: dict[str, Any]) -> tuple[torch.Tensor, 
     kernel = operator.kernel
     resolution = _resolve(kernel, arguments)
     device = _device(kernel, arguments).type
-    if device == "cpu" and not interpreted():
+    if (device == "cpu" and not interpreted()) or _is_ruled_out(operator, device):
         return _refer(operator, arguments, resolution)
     return launch(kernel, arguments, resolution, f32_precision(device))
 
@@ -431,9 +434,29 @@ def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
     """What a call becomes in a graph before it is lowered: the reference, where that is what runs."""
     arguments = operator.arguments(args)
     kernel = operator.kernel
-    if interpreted() or _device(kernel, arguments).type != "cpu":
+    on_cpu = _device(kernel, arguments).type == "cpu"
+    if not on_cpu or (interpreted() and not (runs_without_python() and operator.reference is not None)):
         return NotImplemented
     return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments)))
+
+
+def _is_ruled_out(operator: _Operator, device: str) -> bool:
+    """Whether the kernel's result would differ from run to run, and who asked that none does has a reference
+    to run instead. Without one it is as PyTorch has it: an error, or a warning."""
+    if device == "cpu" or not torch.are_deterministic_algorithms_enabled():
+        return False
+    if not accumulates(operator.kernel):
+        return False
+    if operator.reference is not None:
+        return True
+    message = (
+        f"template '{operator.kernel.name}' accumulates in no fixed order and has no reference to run instead, "
+        "but torch.use_deterministic_algorithms(True) asks for results that are the same in every run"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(message)
+    warnings.warn(message, stacklevel=2)
+    return False
 
 
 def _refer(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.budget import affordable
 from tdsl.lower.extents import ceildiv, multiply, product
 from tdsl.lower.triton import Config
 from tdsl.signature import Environment, evaluate
@@ -24,6 +25,9 @@ class Candidate:
     options: Mapping[str, int]
     settings: Mapping[str, Scalar]
     chosen: tuple[str, ...]  # the settings that vary between candidates
+
+    def describe(self) -> str:
+        return " ".join(f"{name}={self.settings[name]}" for name in (*self.chosen, *self.options))
 
 
 class Specialization:
@@ -47,6 +51,8 @@ class Specialization:
         self._solve()
         self.candidates = tuple(self._candidates())
         self._check_blocks()
+        if binding.budget is not None:
+            self.candidates = affordable(self, binding.budget)
 
     def tensor(self, name: str) -> TensorArg:
         arg = self.binding.tensors[name]
@@ -144,9 +150,19 @@ class Specialization:
         return False
 
     def configs(self) -> tuple[Config, ...]:
+        # Whoever tells candidates apart looks at constants, warps and stages. No setting of an author's is
+        # called like an option, so the names are free.
+        also = [
+            option
+            for option in ("num_ctas", "maxnreg")
+            if len({candidate.options.get(option) for candidate in self.candidates}) > 1
+        ]
         return tuple(
             Config(
-                constants=tuple((f"{name}_", candidate.settings[name]) for name in candidate.chosen),  # type: ignore[misc]
+                constants=tuple(
+                    (f"{name}_", candidate.settings.get(name, 0))  # type: ignore[misc]
+                    for name in (*candidate.chosen, *also)
+                ),
                 num_warps=candidate.options.get("num_warps"),
                 num_stages=candidate.options.get("num_stages"),
                 num_ctas=candidate.options.get("num_ctas"),

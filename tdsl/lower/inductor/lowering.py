@@ -35,6 +35,7 @@ from tdsl.lower.inductor.private import (
     sympy,
     sympy_product,
 )
+from tdsl.lower.inductor.tuning import budget_of
 
 Argument = Any  # a TensorBox, a sympy expression, a number, a string or None
 
@@ -80,6 +81,7 @@ def lower_call(
         tensors=nodes,
         results=results,
         size_arguments=sizes.arguments,
+        size_hints=sizes.hints,
         index_dtype=binding.index_dtype,
     )
     for name in call.allowed_prologue_inps:
@@ -138,6 +140,7 @@ def _bind(
             [*(node.get_layout() for node in nodes.values()), *(result.layout for result in results)]
         ),
         f32_precision=f32_precision,
+        budget=budget_of(results[0].layout.device),
     )
 
 

@@ -26,6 +26,9 @@ from torch._inductor import config as inductor_config
 # The IR that a lowering reads and makes.
 from torch._inductor import decomposition, ir
 
+# Compile workers, and the table of what they have been asked for.
+from torch._inductor.async_compile import AsyncCompile, CompiledTritonKernels
+
 # Loads a module from its text, through Inductor's cache on disk.
 from torch._inductor.codecache import PyCodeCache
 

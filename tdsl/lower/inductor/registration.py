@@ -23,6 +23,7 @@ from tdsl.lower.inductor.private import (
     after_autograd,
     below_autograd,
     fallback_handler,
+    inductor_config,
     register_decomposition,
     register_lowering,
 )
@@ -36,6 +37,16 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def runs_without_python() -> bool:
+    """Whether what is being compiled is called from C++, where Triton's interpreter does not reach."""
+    return bool(inductor_config.cpp_wrapper)
+
+
+def accumulates(kernel: Kernel) -> bool:
+    """Whether programs add to one element, in the order in which they happen to come."""
+    return any(isinstance(node, ir.Accumulate) for node in ir.walk(kernel))
+
+
 def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Reference) -> None:
     """Makes the compiler know `op`. `reference` takes the arguments of a call in a graph and returns what
     the call is instead, or NotImplemented."""
@@ -47,6 +58,8 @@ def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Refe
         arguments = {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
         devices = [box.get_device() for param, box in _boxes(kernel, arguments)]
         if devices[0].type == "cpu" and (not interpreted() or V.graph.cpp_wrapper):
+            return fallback(*args, **kwargs)
+        if torch.are_deterministic_algorithms_enabled() and accumulates(kernel):
             return fallback(*args, **kwargs)
         value = V.graph.current_node.meta["val"]
         # Where the call was made functional, the new values of what it writes to follow the outputs.
