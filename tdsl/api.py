@@ -31,6 +31,7 @@ from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.launch import launch
+from tdsl.lower.inductor.private import call_functional
 from tdsl.lower.inductor.registration import (
     call_below_autograd,
     f32_precision,
@@ -229,6 +230,8 @@ _lock = threading.RLock()
 _operators: dict[str, list[_Operator]] = {}  # name and digest -> one for each reference
 _by_op: dict[object, _Operator] = {}
 
+TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
+
 
 class _Operator:
     """What the functions registered for one operator look up."""
@@ -240,7 +243,12 @@ class _Operator:
         self.overload = overload
         self.names = tuple(param.name for param in self.kernel.params)
         self.defaults = _trailing(self.names, template._defaults)
-        self.mutates = any(isinstance(p, ir.Tensor) and p.inout for p in self.kernel.params)
+        # The positions of the parameters that are written to.
+        self.written = tuple(
+            index
+            for index, param in enumerate(self.kernel.params)
+            if isinstance(param, ir.Tensor) and param.inout
+        )
 
     def is_of(self, function: Reference) -> bool:
         """Whether `function` is this operator's reference, or that function defined once more."""
@@ -257,20 +265,25 @@ class _Operator:
         missing = len(self.names) - len(args)
         return dict(zip(self.names, (*args, *self.defaults[len(self.defaults) - missing :]), strict=True))
 
+    def news(self, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+        """The arguments that are written to."""
+        return tuple([arguments[self.names[index]] for index in self.written])
+
     def shaped(self, outputs: tuple[torch.Tensor, ...]) -> Any:
         """As the schema returns them: nothing, one tensor, or a tuple."""
         if not outputs:
             return None
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def schema(self) -> str:
+    def schema(self, *, functional: bool = False) -> str:
+        """`functional`: of the operator that writes to nothing, and returns what would have been written."""
         first = len(self.names) - len(self.defaults)
         letters = iter("abcdefghijklmnopqrstuvwxyz")
         parts = []
         for index, param in enumerate(self.kernel.params):
             match param:
                 case ir.Tensor():
-                    mark = f"({next(letters)}!)" if param.inout else ""
+                    mark = f"({next(letters)}!)" if param.inout and not functional else ""
                     kind = f"Tensor{mark}{'?' if param.optional else ''}"
                 case ir.Scalar():
                     kind = {"float": "float", "int": "SymInt"}[param.type]
@@ -282,7 +295,7 @@ class _Operator:
                     assert_never(param)
             default = f"={_literal(self.defaults[index - first])}" if index >= first else ""
             parts.append(f"{kind} {param.name}{default}")
-        returned = ", ".join("Tensor" for _ in self.kernel.outputs)
+        returned = ", ".join("Tensor" for _ in (*self.kernel.outputs, *(self.written if functional else ())))
         return f"({', '.join(parts)}) -> " + (returned if returned == "Tensor" else f"({returned})")
 
 
@@ -319,9 +332,6 @@ def _operator(template: Template) -> torch._ops.OpOverload:
 def _define(operator: _Operator) -> torch._ops.OpOverload:
     kernel, library = operator.kernel, _library()
     qualified = f"{kernel.name}.{operator.overload}"
-    library.define(
-        f"{qualified}{operator.schema()}", tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
-    )
 
     def run(*args: Any) -> Any:
         return operator.shaped(_run(operator, operator.arguments(args)))
@@ -330,11 +340,18 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
         arguments = operator.arguments(args)
         return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
 
+    library.define(f"{qualified}{operator.schema()}", tags=TAGS)
     library.impl(qualified, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
     op = _registered(operator)
-    if operator.mutates:
+    if operator.written:
         library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
+        functional = _define_functional(operator)
+
+        def functionalize(*args: Any) -> Any:
+            return operator.shaped(call_functional(functional, args, operator.written))
+
+        library.impl(qualified, functionalize, "Functionalize")
     else:
         torch.library.register_autograd(
             f"tdsl::{qualified}",
@@ -342,9 +359,41 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
             setup_context=lambda ctx, inputs, output: _save(operator, ctx, inputs),
             lib=library,
         )
-    register_operator(op, kernel, lambda args: _compiled(operator, args))
+        register_operator(op, kernel, lambda args: _compiled(operator, args))
     _by_op[op] = operator
     return op
+
+
+def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
+    """The operator that stands in graphs for one that writes to its arguments: it writes to none, and
+    returns their new values after the outputs."""
+    kernel, library = operator.kernel, _library()
+    overload = f"{operator.overload}_functional"
+    qualified = f"{kernel.name}.{overload}"
+
+    def run(*args: Any) -> Any:
+        arguments = _unshared(operator, operator.arguments(args))
+        return operator.shaped((*_run(operator, arguments), *operator.news(arguments)))
+
+    def meta(*args: Any) -> Any:
+        arguments = operator.arguments(args)
+        outputs = _empty(_resolve(kernel, arguments), _device(kernel, arguments))
+        return operator.shaped((*outputs, *map(torch.empty_like, operator.news(arguments))))
+
+    library.define(f"{qualified}{operator.schema(functional=True)}", tags=TAGS)
+    library.impl(qualified, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
+    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, kernel.name), overload)
+    library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
+    register_operator(op, kernel, lambda args: _compiled(operator, args))
+    return op
+
+
+def _unshared(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with copies of those that are written to."""
+    return arguments | {
+        operator.names[index]: arguments[operator.names[index]].clone() for index in operator.written
+    }
 
 
 def _registered(operator: _Operator) -> torch._ops.OpOverload:
@@ -433,7 +482,15 @@ def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
     kernel = operator.kernel
     if interpreted() or _device(kernel, arguments).type != "cpu":
         return NotImplemented
-    return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments)))
+    if not operator.written:
+        return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments)))
+
+    def functional(*args: Any) -> Any:
+        arguments = _unshared(operator, operator.arguments(args))
+        outputs = _refer(operator, arguments, _resolve(kernel, arguments))
+        return operator.shaped((*outputs, *operator.news(arguments)))
+
+    return torch.func.functionalize(functional)(*args)
 
 
 def _refer(
@@ -587,8 +644,8 @@ def _without_gradient(op: torch._ops.OpOverload, kernel: ir.Kernel) -> Callable[
         # Whoever saved a written tensor for a gradient must notice.
         written = [
             value
-            for param, value in zip(kernel.params, args, strict=False)
-            if isinstance(param, ir.Tensor) and param.inout and not value.is_inference()
+            for argument, value in zip(op._schema.arguments, args, strict=False)
+            if argument.is_write and not value.is_inference()
         ]
         torch.autograd.graph.increment_version(written)
         return result

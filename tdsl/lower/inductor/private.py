@@ -6,7 +6,7 @@ else in tdsl imports from `torch._*` or `triton.runtime`; what differs between r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Sizes, strides and indices of Inductor's are sympy expressions; it is PyTorch's dependency, not ours.
@@ -88,8 +88,6 @@ from torch._inductor.lowering import (
     fallback_handler,
     # Lowerings of ATen operators, for what our lowering leaves to them (empty outputs).
     lowerings,
-    # Makes a tensor of the graph be another from here on: how a mutation is expressed.
-    mutate_to,
     # The public-in-spirit way to lower a custom operator.
     register_lowering,
 )
@@ -147,6 +145,34 @@ def register_decomposition(op: torch._ops.OpOverload, function: Callable[..., An
     """Makes `function` what Inductor traces in place of `op`. Its table is copied once, on first use."""
     decomposition.register_decomposition([op])(function)
     decomposition.fast_random_decomps.cache_clear()
+
+
+def call_functional(
+    op: torch._ops.OpOverload, args: Sequence[Any], written: Sequence[int]
+) -> tuple[torch.Tensor, ...]:
+    """A call, while a graph is made free of mutation, as PyTorch's own in-place operators make theirs.
+
+    `op` returns outputs, and then new values of the arguments at the positions `written`. Those arguments
+    are their new values from here on, and so are their bases and views; the outputs are returned.
+    """
+
+    def bare(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not torch._is_functional_tensor(value):
+            return value
+        torch._sync(value)  # type: ignore[attr-defined]
+        return torch._from_functional_tensor(value)
+
+    inner = [bare(value) for value in args]
+    below = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
+    with torch._C._ExcludeDispatchKeyGuard(below):
+        made = op(*inner)
+    made = (made,) if isinstance(made, torch.Tensor) else tuple(made)
+    outputs, news = made[: len(made) - len(written)], made[len(made) - len(written) :]
+    for position, new in zip(written, news, strict=True):
+        torch._functionalize_replace(args[position], new)
+        torch._functionalize_commit_update(args[position])
+        torch._functionalize_sync(args[position])
+    return tuple([torch._to_functional_tensor(output) for output in outputs])
 
 
 def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None:
