@@ -31,7 +31,7 @@ from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.launch import launch
-from tdsl.lower.inductor.private import call_functional
+from tdsl.lower.inductor.private import call_functional, without_mutation
 from tdsl.lower.inductor.registration import (
     call_below_autograd,
     f32_precision,
@@ -490,7 +490,7 @@ def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
         outputs = _refer(operator, arguments, _resolve(kernel, arguments))
         return operator.shaped((*outputs, *operator.news(arguments)))
 
-    return torch.func.functionalize(functional)(*args)
+    return without_mutation(functional, args)
 
 
 def _refer(

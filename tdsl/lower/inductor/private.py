@@ -111,6 +111,7 @@ from torch._inductor.utils import (
     sympy_product,
 )
 from torch._inductor.virtualized import V
+from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
@@ -173,6 +174,12 @@ def call_functional(
         torch._functionalize_commit_update(args[position])
         torch._functionalize_sync(args[position])
     return tuple([torch._to_functional_tensor(output) for output in outputs])
+
+
+def without_mutation(function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What `function` returns, traced as if it wrote to nothing. `torch.func.functionalize` has no place
+    inside a decomposition."""
+    return dispatch_functionalize(function, FunctionalTensorMode())(*args)
 
 
 def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None:
