@@ -18,10 +18,9 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from typing_extensions import assert_never
 
 from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.identity import meaning
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.launch import launch
 from tdsl.lower.inductor.private import call_functional, without_mutation
@@ -414,44 +414,9 @@ def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:
         kernel.name,
         _own_digest(),
         "interpreted" if interpreted() else "",
-        *_meaning(reference, set()),
+        *meaning(reference),
     )
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _meaning(value: object, seen: set[int]) -> Iterator[str]:
-    """What a value means to a function that uses it, as text that is the same in every process: functions
-    by their code and what that uses in turn, plain constants by value, anything else by its type."""
-    if isinstance(value, FunctionType) and (value.__module__ or "").partition(".")[0] != "torch":
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        names: set[str] = set()
-        codes = [value.__code__]
-        while codes:
-            code = codes.pop()
-            yield code.co_code.hex()
-            names.update(code.co_names)
-            yield from code.co_names
-            for constant in code.co_consts:
-                if isinstance(constant, CodeType):
-                    codes.append(constant)
-                else:
-                    yield from _meaning(constant, seen)
-        for name in sorted(names & value.__globals__.keys()):
-            yield from _meaning(value.__globals__[name], seen)
-        closed = inspect.getclosurevars(value).nonlocals
-        for name in sorted(closed):
-            yield from _meaning(closed[name], seen)
-        yield from _meaning(value.__defaults__, seen)
-        yield from _meaning(tuple((value.__kwdefaults__ or {}).items()), seen)
-    elif isinstance(value, tuple | list | frozenset | set):
-        parts = ["\0".join(_meaning(item, seen)) for item in value]
-        yield from sorted(parts) if isinstance(value, frozenset | set) else parts
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        yield repr(value)
-    else:
-        yield getattr(value, "__qualname__", None) or type(value).__qualname__
 
 
 @cache
