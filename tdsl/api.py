@@ -31,7 +31,14 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.launch import launch
-from tdsl.lower.inductor.private import call_functional, without_mutation
+from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
+from tdsl.lower.inductor.private import (
+    call_functional,
+    has_tangent,
+    in_transform,
+    without_mutation,
+    without_wrappers,
+)
 from tdsl.lower.inductor.registration import (
     call_below_autograd,
     f32_precision,
@@ -89,7 +96,15 @@ class Template:
         self._types = tuple(
             param.name for param in kernel.params if isinstance(param, ir.Const) and param.type == "dtype"
         )
+        self._kinds = tuple(
+            (index, param.name, "tensor" if isinstance(param, ir.Tensor) else param.type)
+            for index, param in enumerate(kernel.params)
+            if not (isinstance(param, ir.Tensor) and param.optional)
+        )
+        # PyTorch makes what it is given of these what its schema says; of tensors it does not.
+        self._plain = tuple(kind for kind in self._kinds if kind[2] != "tensor")
         self.op = _operator(self)
+        self._name = str(self.op)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
@@ -99,7 +114,11 @@ class Template:
         """
         if kwargs or len(args) != len(self._parameters) or self._types:
             args = self._arrange(args, kwargs)
-        if torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        for index, name, kind in self._kinds if compiling else self._plain:
+            if not _accepts(args[index], kind):
+                self._refuse(f"'{name}' must be {_KINDS[kind]}; got {_described(args[index])}")
+        if compiling:
             return self.op(*args)
         try:
             return self.op(*args)
@@ -130,8 +149,10 @@ class Template:
         return tuple([given[name] for name in self._parameters])
 
     def _refuse(self, message: str) -> None:
-        kernel = self.template
-        raise TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=kernel.span)])
+        if torch.compiler.is_compiling():
+            # Dynamo cannot raise our error, but shows the one that an operator raises.
+            _refusal()(self._name, message)
+        raise _refused(self.template, message)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""
@@ -150,6 +171,56 @@ def reference_of(op: object) -> Reference | None:
     if operator is None or (reference := operator.reference) is None:
         return None
     return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
+
+
+_KINDS = {
+    "tensor": "a tensor",
+    "bool": "a bool",
+    "int": "an int",
+    "float": "a float",
+    "dtype": "a dtype",
+    "str": "a string",
+}
+
+
+def _accepts(value: Any, kind: str) -> bool:
+    """Whether an argument is of a kind of parameter. Dynamo reads this."""
+    if kind == "tensor":
+        return isinstance(value, torch.Tensor)
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "dtype" or kind == "str":
+        return isinstance(value, str)
+    if isinstance(value, bool | str):
+        return False
+    if kind == "int":
+        return isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")
+    return isinstance(value, int | float | torch.SymInt | torch.SymFloat) or hasattr(value, "__float__")
+
+
+def _described(value: Any) -> str:
+    return "a tensor" if isinstance(value, torch.Tensor) else repr(value)
+
+
+def _refused(kernel: ir.Kernel, message: str) -> TdslError:
+    return TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=kernel.span)])
+
+
+@cache
+def _refusal() -> torch._ops.OpOverload:
+    """An operator that does nothing but raise what is wrong with a call."""
+
+    def refuse(op: str, message: str) -> None:
+        raise _refused(
+            next(known.kernel for known in _by_op.values() if str(_registered(known)) == op), message
+        )
+
+    library = _library()
+    library.define("refuse(str op, str message) -> ()", tags=torch.Tag.pt2_compliant_tag)
+    library.impl("refuse", refuse, "CompositeExplicitAutograd")
+    torch.library.register_fake("tdsl::refuse", refuse, lib=library)
+    op: torch._ops.OpOverload = torch.ops.tdsl.refuse.default
+    return op
 
 
 # What a template and a function must agree on
@@ -334,31 +405,33 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     qualified = f"{kernel.name}.{operator.overload}"
 
     def run(*args: Any) -> Any:
-        return operator.shaped(_run(operator, operator.arguments(args)))
+        arguments = operator.arguments(args)
+        return operator.shaped(_run(operator, _check_written(operator, arguments)))
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
+        _check_written(operator, arguments)
         return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
 
     library.define(f"{qualified}{operator.schema()}", tags=TAGS)
     library.impl(qualified, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
     op = _registered(operator)
+    library.impl(qualified, _autograd(op, operator), "Autograd", with_keyset=True)
     if operator.written:
-        library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
         functional = _define_functional(operator)
 
         def functionalize(*args: Any) -> Any:
-            return operator.shaped(call_functional(functional, args, operator.written))
+            inner = without_wrappers(args)
+            _check_written(operator, operator.arguments(inner))
+            return operator.shaped(call_functional(functional, args, inner, operator.written))
+
+        def batch(info: Any, in_dims: Any, *args: Any) -> Any:
+            raise _refused(kernel, f"'{kernel.name}' writes to its arguments, and cannot be vmapped")
 
         library.impl(qualified, functionalize, "Functionalize")
+        torch.library.register_vmap(f"tdsl::{qualified}", batch, lib=library)
     else:
-        torch.library.register_autograd(
-            f"tdsl::{qualified}",
-            lambda ctx, *grads: _backward(operator, ctx, grads),
-            setup_context=lambda ctx, inputs, output: _save(operator, ctx, inputs),
-            lib=library,
-        )
         register_operator(op, kernel, lambda args: _compiled(operator, args))
     _by_op[op] = operator
     return op
@@ -384,7 +457,7 @@ def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
     library.impl(qualified, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
     op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, kernel.name), overload)
-    library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
+    library.impl(qualified, _autograd(op, operator), "Autograd", with_keyset=True)
     register_operator(op, kernel, lambda args: _compiled(operator, args))
     return op
 
@@ -459,10 +532,13 @@ def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
 
 
 def _refer(
-    operator: _Operator, arguments: dict[str, Any], resolution: Resolution
+    operator: _Operator, arguments: dict[str, Any], resolution: Resolution, *, own: bool = True
 ) -> tuple[torch.Tensor, ...]:
     """The reference's outputs, as the operator promises them: of the declared sizes and dtypes, contiguous,
-    and sharing memory with nothing."""
+    and sharing memory with nothing.
+
+    own: False for tensors of a `torch.func` transform, which cannot say what memory they have.
+    """
     kernel = operator.kernel
     if operator.reference is None:
         message = f"'{kernel.name}' has no reference, and a CPU runs kernels only with TRITON_INTERPRET=1"
@@ -476,7 +552,7 @@ def _refer(
             f"the reference of '{kernel.name}' returned {len(outputs)} values, not {len(kernel.outputs)}"
         )
         raise TdslError([_wrong(message, kernel)])
-    taken = {_storage(value) for value in arguments.values() if isinstance(value, torch.Tensor)}
+    taken = {_storage(value) for value in arguments.values() if own and isinstance(value, torch.Tensor)}
     made = []
     for output, value, declared in zip(kernel.outputs, outputs, resolution.outputs, strict=True):
         found = _info(value) if isinstance(value, torch.Tensor) else None
@@ -484,6 +560,9 @@ def _refer(
             shown = f"{found.dtype}{list(found.shape)}" if found else repr(value)
             message = f"the reference returned {shown} for '{output.name}', not {declared.dtype}{list(declared.shape)}"
             raise TdslError([_wrong(message, output)])
+        if not own:
+            made.append(value.clone(memory_format=torch.contiguous_format))
+            continue
         value = value.detach().contiguous() if not torch.is_grad_enabled() else value.contiguous()
         made.append(value.clone() if _storage(value) in taken else value)
         taken.add(_storage(made[-1]))
@@ -504,16 +583,60 @@ def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]
     ]
 
 
+def _check_written(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Raises TdslError where the values written would depend on the order of writing.
+
+    Returns the arguments, with a copy of each that shares elements with one that is written to and is only
+    read: reading it means its old values.
+    """
+    if not operator.written:
+        return arguments
+    written = [operator.names[index] for index in operator.written]
+    copies: dict[str, Any] = {}
+    for position, name in enumerate(written):
+        tensor = arguments[name]
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            continue  # refused later
+        if tensor.is_neg():
+            raise TdslError([_cannot_write(operator, name, "it is the negative of what its memory holds")])
+        if overlaps_itself(_region(tensor)):
+            raise TdslError(
+                [_cannot_write(operator, name, "several of its elements are one (an expanded tensor)")]
+            )
+        for other, value in arguments.items():
+            if other == name or other in written[:position] or not _share(tensor, value):
+                continue
+            if other in written:
+                raise TdslError(
+                    [_cannot_write(operator, name, f"it shares elements with '{other}', which is too")]
+                )
+            copies[other] = value.clone()
+    return arguments | copies
+
+
+def _cannot_write(operator: _Operator, name: str, why: str) -> Diagnostic:
+    param = operator.kernel.tensor(name)
+    return _wrong(f"'{name}' is written to, and {why}; pass a clone of it", param)
+
+
+def _share(a: torch.Tensor, b: Any) -> bool:
+    if not isinstance(b, torch.Tensor) or b.layout != torch.strided or _storage(a) != _storage(b):
+        return False
+    if a.dtype.itemsize != b.dtype.itemsize:
+        a, b = a.view(torch.uint8), b.view(torch.uint8)
+    return overlap(_region(a), _region(b))
+
+
+def _region(tensor: torch.Tensor) -> Region:
+    return Region(tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
 def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
     for param in kernel.params:
         value = arguments.get(param.name)
-        if not (isinstance(param, ir.Tensor) and param.inout and isinstance(value, torch.Tensor)):
-            continue
-        if any(step == 0 and size > 1 for size, step in zip(value.shape, value.stride(), strict=True)):
-            message = (
-                f"'{param.name}' is written to, and several of its elements are one (an expanded tensor)"
-            )
-            raise TdslError([_wrong(f"{message}; pass a clone of it", param)])
+        if isinstance(value, torch.Tensor) and (value.is_nested or value.layout != torch.strided):
+            kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.").strip("_")
+            raise TdslError([_wrong(f"'{param.name}' must be a strided tensor; got a {kind} one", param)])
     return resolve(
         kernel,
         {
@@ -555,10 +678,49 @@ def _wrong(message: str, node: ir.Node) -> Diagnostic:
 # Gradients
 
 
-def _save(operator: _Operator, ctx: Any, inputs: tuple[Any, ...]) -> None:
+def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., Any]:
+    """What a call is where gradients are taken: a node of the graph, whose derivative is the reference's."""
     kernel = operator.kernel
-    if operator.reference is None:
-        raise TdslError([_no_gradient(kernel, "it has no reference to differentiate")])
+    writes = [argument.is_write for argument in op._schema.arguments]
+
+    class Call(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
+            _save(operator, ctx, args)
+            return call_below_autograd(op, keyset, args)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return None, *_backward(operator, ctx, grads)
+
+    Call.__name__ = Call.__qualname__ = kernel.name
+
+    def call(keyset: Any, *args: Any) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        forward = has_tangent(tensors)
+        if wanted or forward:
+            if operator.written:
+                raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
+            if operator.reference is None:
+                raise TdslError([_no_gradient(kernel, "it has no reference to differentiate")])
+            if forward or in_transform():
+                # Another kind of derivative: PyTorch has it of all that the reference calls.
+                arguments = operator.arguments(args)
+                return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
+            return Call.apply(keyset, *args)
+        result = call_below_autograd(op, keyset, args)
+        # Whoever saved a written tensor for a gradient must notice.
+        written = [
+            value for value, write in zip(args, writes, strict=False) if write and not value.is_inference()
+        ]
+        torch.autograd.graph.increment_version(written)
+        return result
+
+    return call
+
+
+def _save(operator: _Operator, ctx: Any, inputs: tuple[Any, ...]) -> None:
     ctx.save_for_backward(*(value for value in inputs if isinstance(value, torch.Tensor)))
     ctx.rest = tuple(None if isinstance(value, torch.Tensor) else value for value in inputs)
     ctx.places = tuple(isinstance(value, torch.Tensor) for value in inputs)
@@ -568,8 +730,7 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
     """Recomputes the reference and differentiates it; again differentiable."""
     again = torch.is_grad_enabled()
     saved = iter(ctx.saved_tensors)
-    # The dispatcher leaves out what is as its default here, too.
-    wanting = (*ctx.needs_input_grad, *(False,) * (len(ctx.places) - len(ctx.needs_input_grad)))
+    wanting = ctx.needs_input_grad[1:]
     assert operator.reference is not None, "a call without one was refused in the forward pass"
     with torch.enable_grad():
         inputs = [next(saved) if here else rest for here, rest in zip(ctx.places, ctx.rest, strict=True)]
@@ -597,25 +758,7 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
                 create_graph=again,
             )
     results = iter(found)
-    return tuple(next(results) if needed else None for needed in ctx.needs_input_grad)
-
-
-def _without_gradient(op: torch._ops.OpOverload, kernel: ir.Kernel) -> Callable[..., Any]:
-    def refuse(keyset: Any, *args: Any) -> Any:
-        tensors = [value for value in args if isinstance(value, torch.Tensor)]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
-        result = call_below_autograd(op, keyset, args)
-        # Whoever saved a written tensor for a gradient must notice.
-        written = [
-            value
-            for argument, value in zip(op._schema.arguments, args, strict=False)
-            if argument.is_write and not value.is_inference()
-        ]
-        torch.autograd.graph.increment_version(written)
-        return result
-
-    return refuse
+    return tuple(next(results) if needed else None for needed in wanting)
 
 
 def _no_gradient(kernel: ir.Kernel, why: str) -> Diagnostic:
