@@ -62,10 +62,9 @@ def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Refe
         if torch.are_deterministic_algorithms_enabled() and accumulates(kernel):
             return fallback(*args, **kwargs)
         value = V.graph.current_node.meta["val"]
-        # Where the call was made functional, the new values of what it writes to follow the outputs.
-        outputs = (value if isinstance(value, tuple | list) else [value])[: len(kernel.outputs)]
-        made = lower_call(kernel, arguments, outputs, f32_precision(devices[0].type))
-        return None if not kernel.outputs else made[0] if len(made) == 1 else tuple(made)
+        results = value if isinstance(value, tuple | list) else [value]
+        made = lower_call(kernel, arguments, results, f32_precision(devices[0].type))
+        return made[0] if len(made) == 1 else tuple(made)
 
     register_lowering(op, type_promotion_kind=None)(lower)
     register_decomposition(op, lambda *args: reference(args))
