@@ -82,12 +82,6 @@ def lower_call(
         size_arguments=sizes.arguments,
         index_dtype=binding.index_dtype,
     )
-    for name in call.allowed_prologue_inps:
-        # The scheduler keeps whatever reads much, or calculates in f32, out of a template. Here the
-        # point has said yes.
-        buffer = V.graph.name_to_buffer.get(name)  # not an input of the graph
-        if buffer is not None and (operation := buffer.get_defining_op()) is not None:
-            V.graph.invoke_quant_ops.add(operation.get_operation_name())
     made = call.boxes()
     for param in inout:
         _replace(boxes[param.name], made[param.name], unnamed=param.name in unnamed)
