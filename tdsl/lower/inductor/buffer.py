@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tdsl import ir
 from tdsl.ir import Kernel
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.private import (

@@ -19,6 +19,7 @@ from tdsl.lower.inductor.cost import too_dear
 from tdsl.lower.inductor.placement import Placement, not_pointwise, place
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
+    MemoryDep,
     MultiOutput,
     OutputNode,
     SchedulerBuffer,
@@ -66,22 +67,19 @@ def _prologues(template: BaseSchedulerNode, prologues: Sequence[BaseSchedulerNod
     scheduler = V.graph.scheduler
     call = template.node
     assert isinstance(call, TemplateCall), "asked of template calls"
-    inside = {name for node in prologues for name in node.get_buffer_names()}
+    inside = {name: node for node in prologues for name in node.get_buffer_names()}
     kernel = scheduler.name_to_fused_node[template.get_name()]
     for slot in call.source.load_slots():
-        buffer = scheduler.name_to_buf.get(call.tensors[slot.param].get_name())
-        if buffer is None or buffer.get_name() in inside:
-            continue  # an input of the graph, or fused
-        producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
         assert slot.span is not None, "a load point is written somewhere"
-        yield _refusal(
-            call,
-            "prologue",
-            slot.point,
-            slot.span,
-            [producer],
-            _why_not_before(call, producer, kernel, buffer),
-        )
+        # What the point reads; where that is computed at the point, what it is computed from.
+        reads = [call.tensors[slot.param].get_name()]
+        for name in reads:
+            if name in inside:
+                reads += [dep.name for dep in inside[name].read_writes.reads if dep.name not in reads]
+            elif (buffer := scheduler.name_to_buf.get(name)) is not None:  # no input of the graph
+                producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
+                reason = _why_not_before(call, producer, kernel, buffer)
+                yield _refusal(call, "prologue", slot.point, slot.span, [producer], reason)
 
 
 def _why_not_before(
@@ -163,8 +161,9 @@ def _scheduled(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason:
     made = {dep.name: dep for dep in node1.read_writes.writes}
     for dep in node2.unmet_dependencies:
         name = scheduler.mutation_renames.get(dep.name, dep.name)
-        if name in made and not scheduler.fusable_read_and_write(
-            dep.rename(scheduler.mutation_renames), made[name]
+        write = made.get(name)
+        if isinstance(write, MemoryDep) and not scheduler.fusable_read_and_write(
+            dep.rename(scheduler.mutation_renames), write
         ):
             return Reason(
                 text="it is read in another order than it is computed in (transposed, sliced, gathered, or from "
@@ -177,7 +176,7 @@ def _scheduled(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason:
             help="compute what that kernel needs in another place",
         )
     return Reason(
-        text="Inductor's own limits (nodes or tensors of a kernel, peak memory) keep it apart",
+        text="a rule of Inductor's own (on the nodes or tensors of a kernel, or on peak memory) keeps it apart",
         help="TORCH_LOGS=fusion shows which",
     )
 

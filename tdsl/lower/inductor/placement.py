@@ -135,11 +135,13 @@ def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | R
             text=f"it needs {others} where '{sized[0]}' is stored, and the program does not have it there",
             help="store both in one block, with the same leading subscripts",
         )
-    known = ", ".join(f"'{name}'" for name in sorted(sources) or call.results)
+    known = " and ".join(
+        f"'{name}' has {sympy_product(call.results[name].layout.size)}"
+        for name in sorted(sources) or call.results
+    )
     return Reason(
-        text=f"it has {numel} elements, and {known} another number (a slice, an expansion, or several values "
-        "to one)",
-        help="work on as many elements as are stored goes in",
+        text=f"it has {numel} elements, and {known}",
+        help="only work on as many elements as are stored goes in: slice, pad or expand behind it",
     )
 
 
