@@ -103,6 +103,9 @@ from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
     FusedSchedulerNode,
+    # A user of a buffer that is the end of the graph.
+    OutputNode,
+    SchedulerBuffer,
     SchedulerNode,
     # A fused node's dependencies, after the loops of its parts were reordered.
     refresh_group_node_dependencies,
