@@ -346,7 +346,7 @@ class _Comparison:
             same = _equal(actual, expected)
             if actual.is_floating_point():
                 signs = torch.signbit(_wide(actual)) == torch.signbit(_wide(expected))
-                same &= signs | actual.isnan()
+                same &= signs | _wide(actual).isnan()
             self._require(path, actual, expected, ~same, "the same bits are required")
 
     def require_equal(self) -> float:
@@ -363,7 +363,7 @@ class _Comparison:
             if not (actual.is_floating_point() or actual.is_complex()):
                 self._require(path, actual, expected, ~_equal(actual, expected), "equal values are required")
                 continue
-            finite = exact.isfinite() & expected.isfinite()
+            finite = exact.isfinite() & _wide(expected).isfinite()
             same = _equal(actual, expected)
             self._require(path, actual, expected, ~(same | finite), "infinities and NaN must be the same")
             error = torch.where(finite, (_wide(actual) - exact).abs(), 0)

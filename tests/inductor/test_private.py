@@ -66,6 +66,8 @@ OVERRIDDEN = {
         "fuse",
         "free_buffers_in_scheduler",
     ),
+    private.SchedulerNode: ("apply_new_loop_order", "refresh_dependencies"),
+    private.LoopBody: ("get_all_read_expr", "get_all_write_expr"),
     private.TritonScheduling: ("_codegen_single_template", "codegen_comment"),
 }
 
