@@ -40,6 +40,9 @@ class Placement:
 
     epilogues: dict[str, list[SchedulerNode]] = field(default_factory=dict)
     joined: dict[str, set[str]] = field(default_factory=dict)
+    handed: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # computed behind others: buffer -> result
     mutated: set[str] = field(default_factory=set)  # buffers that exist already and are written to
 
 
@@ -65,11 +68,14 @@ def place(
         param = _home(call, sources, node)
         if param is None:
             return None
-        results = call.epilogue_fusable_outputs
-        if any(name in home and name not in results and home[name] != {param} for name in reads):
-            return None  # computed behind another result: only what is stored there is at hand here
+        computed = {name for name in reads if name in home and name not in call.epilogue_fusable_outputs}
+        handed = {name: other for name in computed for other in home[name] - {param}}
+        if any(param in _needed(placement, other) for other in handed.values()):
+            return None
         placement.epilogues.setdefault(param, []).append(node)
-        placement.joined.setdefault(param, set()).update(sources - {param})
+        stored = {call.epilogue_fusable_outputs[name] for name in reads - computed if name in home}
+        placement.joined.setdefault(param, set()).update(stored - {param})
+        placement.handed.setdefault(param, {}).update(handed)
         for name in node.get_buffer_names():
             home[name] = {param}
         if node.has_aliasing_or_mutation():
@@ -93,6 +99,12 @@ def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | N
         ):
             return param
     return None
+
+
+def _needed(placement: Placement, param: str) -> set[str]:
+    """The results behind which something is computed that is read behind `param`, and so on."""
+    direct = set(placement.handed.get(param, {}).values())
+    return direct.union(*(_needed(placement, other) for other in direct))
 
 
 def _true_reads(node: BaseSchedulerNode) -> list[Dep]:
