@@ -26,6 +26,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tdsl.refusal import Refusal, watch
+
 Program = Callable[..., Any]
 _FLOATS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16, torch.float32)
 
@@ -102,6 +104,7 @@ class Report:
     difference: float  # from PyTorch in the same dtypes
     error: float  # from PyTorch in float64
     eager_error: float  # of PyTorch in the same dtypes, from PyTorch in float64
+    refusals: tuple[Refusal, ...] = ()  # what was not fused, and why
 
     @property
     def kernel_text(self) -> str:
@@ -140,20 +143,23 @@ def assert_fused(
     also: arguments of other sizes, which the program must take as it was compiled for `args`: compared as
         those are. Without `dynamic`, the sizes in which they differ from `args` are the dynamic ones.
 
-    With each arguments the program runs twice, the second time over memory that was filled with NaN, and must return the same
-    bits. Arguments keep their strides and what memory they share, and are not written to. Raises
-    AssertionError with what differs, where it does first, and by how much.
+    With each set of arguments the program runs twice, the second time over memory that was filled with NaN, and
+    must return the same bits. Arguments keep their strides and what memory they share, and are not written to. Raises
+    AssertionError with what differs, where it does first, and by how much, or with the kernels and what was
+    not fused.
     """
     compiled = torch.compile(fn, fullgraph=True, dynamic=dynamic)
     first_args = copy_arguments(args)
     if dynamic is None:
         _mark_what_differs(first_args, also)
-    result, found, code = count_kernels(compiled, *first_args)
+    with watch() as kept_out:
+        result, found, code = count_kernels(compiled, *first_args)
+    refusals = tuple(dict.fromkeys(kept_out))
     actual = _Outcome.snapshot(result, first_args)
     _poison(result)
     names = _kernel_names(code)
     if kernels is not None and found != kernels:
-        listed = "".join(f"\n  {name}" for name in names)
+        listed = "".join(f"\n  {line}" for line in [*names, *refusals])
         raise AssertionError(f"expected {_count(kernels, 'kernel')}, compiled to {found}:{listed}")
     reference = reference or fn
     with torch.compiler.set_stance("fail_on_recompile"):
@@ -178,6 +184,7 @@ def assert_fused(
         difference=difference,
         error=error,
         eager_error=eager_error,
+        refusals=refusals,
     )
 
 
