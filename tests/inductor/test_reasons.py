@@ -79,12 +79,6 @@ def out_of_reach(x):
     return y + s[:, None]
 
 
-def behind_another(x, w):
-    y, mean, _ = t.ln(x, w, None, 1e-5)
-    m = mean * 2 + 1
-    return torch.relu(y) * m[:, None], m
-
-
 def into_an_argument(q, a, b):
     q.add_(t.mm(a, b))
 
@@ -141,7 +135,6 @@ CASES = {
     "order behind": (lambda a, b: t.mm(a, b).flip(0) + 1, (A, B), "C", "add", "another order"),
     "between": (between, (A, B), "C", "div", "another kernel has to run between"),
     "out of reach": (out_of_reach, (X,), "y", "add", "does not have it there"),
-    "behind another": (behind_another, (X, W), "y", "mul_1", "reads what is computed behind 'mean'"),
     "library before": (lambda a, b: t.mm(a @ b, b.T), (A, B), "A", "mm", "a call of a library"),
     "library behind": (lambda a, b: t.mm(a, b) @ b.T, (A, B), "C", "mm_1", "a call of a library"),
     "template before": (lambda a, b: t.mm(t.mm(a, b), b.T), (A, B), "A", "mm", "another template"),

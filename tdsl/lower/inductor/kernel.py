@@ -58,6 +58,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._captured: dict[int, int] = {}  # position of a store slot in the body -> number of its hook
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
+        self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
@@ -97,6 +98,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 case StoreSlot():
                     if self._placement.epilogues.get(item.param) or call.results[item.param].inout:
                         self._setup_store(item, position)
+        for param in self._in_order():
+            number = self._captured[store_position(call, param)]
+            self._hooks_after[self._last_position(param)].append(self._get_store_output_subgraph_name(number))
         for node in call.tensors.values():
             if node.get_name() not in self._prologue_groups:
                 self.args.input(node.get_name())
@@ -132,10 +136,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _setup_store(self, slot: StoreSlot, position: int) -> None:
         number = next(self.store_output_ctr)
         hook = self._get_store_output_subgraph_name(number)
-        joined = sorted(self._placement.joined.get(slot.param, ()))
         self._captured[position] = number
-        last = max([position, *(store_position(self.call, other) for other in joined)])
-        self._hooks_after[last].append(hook)
         result = self.call.results[slot.param]
         buffer = self.call.result_buffers[slot.param]
         lengths = [V.graph.sizevars.simplify(size) for size in result.layout.size]
@@ -156,8 +157,15 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     self.args.output(buffer)
                     self.stores.writeline(DeferredLine(buffer, slot.plain))
             self.cse.store_cache[buffer] = value
-            for other in joined:
-                self.cse.store_cache[self.call.result_buffers[other]] = self._joined_value(slot, other)
+            for other in sorted(self._placement.joined.get(slot.param, ())):
+                self.cse.store_cache[self.call.result_buffers[other]] = self._value(
+                    self._spread(slot, other, f"_kernel_val_{other}"),
+                    dtypes.NAMES[self.call.results[other].layout.dtype],
+                )
+            for name, other in sorted(self._placement.handed.get(slot.param, {}).items()):
+                self.cse.store_cache[name] = self._value(
+                    self._spread(slot, other, f"_value_{name}"), dtypes.NAMES[V.graph.get_dtype(name)]
+                )
         self._epilogue_nodes_by_subgraph[number] = self._placement.epilogues.get(slot.param, [])
         self.render_hooks[hook] = self._text_of(hook, xindex)
 
@@ -167,16 +175,35 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             text, dtype = f"{text}.to(tl.float32)", "f32"
         return self.cse.generate(self.compute, text, dtype=dtypes.TORCH[dtype], shape=("XBLOCK",))
 
-    def _joined_value(self, slot: StoreSlot, other: str) -> Any:
-        """The stored value of another result, spread over the tile of `slot`."""
+    def _spread(self, slot: StoreSlot, other: str, text: str) -> str:
+        """A value of the block that another result's slot stores, or computes, over the tile of `slot`."""
         mine, its = tiles_of(self.call, slot.param), tiles_of(self.call, other)
-        text, shape = f"_kernel_val_{other}", _block_shape(slot.shape)
-        dtype = dtypes.NAMES[self.call.results[other].layout.dtype]
         if not its:
-            return self._value(f"tl.full({shape}, {text}, {dtypes.TRITON[dtype]})", dtype)
-        if len(its) < len(mine):
+            text = f"tl.reshape({text}, [{', '.join('1' for _ in mine) or '1'}])"
+        elif len(its) < len(mine):
             text += f"[{', '.join(':' if tile in its else 'None' for tile in mine)}]"
-        return self._value(f"tl.broadcast_to({text}, {shape})", dtype)
+        return f"tl.broadcast_to({text}, {_block_shape(slot.shape)})"
+
+    def _in_order(self) -> list[str]:
+        """The results with a store slot, each after those behind which something is computed that it reads."""
+        params = [item.param for item in self.call.source.body if isinstance(item, StoreSlot)]
+        done: list[str] = []
+
+        def visit(param: str) -> None:
+            if param not in done and store_position(self.call, param) in self._captured:
+                for other in sorted(self._placement.handed.get(param, {}).values()):
+                    visit(other)
+                done.append(param)
+
+        for param in params:
+            visit(param)
+        return done
+
+    def _last_position(self, param: str) -> int:
+        """Of the store slots whose values are read behind `param`, and its own, the last."""
+        joined, handed = self._placement.joined.get(param, ()), self._placement.handed.get(param, {})
+        positions = [store_position(self.call, other) for other in (param, *joined)]
+        return max([*positions, *map(self._last_position, handed.values())])
 
     def _enter_tile(self, xindex: str, mask: str | None) -> None:
         """Inside a slot's subgraph: its flat index is `xindex`, its lanes are those of `mask`."""
@@ -187,8 +214,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._rename(tree.lookup(sympy.S.One, tree.numel), xindex)
 
     def indexing(self, *args: Any, **kwargs: Any) -> Any:
-        # Inductor gives a constant index (a tensor of one element) no mask, though all lanes of the block
-        # would then store to that element, and no shape, though its text has the block's.
+        # Inductor gives a constant index (a tensor of one element, `store` has more) no mask, though all lanes
+        # of the block would then store to that element, and no shape, though its text has the block's.
         options = super().indexing(*args, **kwargs)
         stores = kwargs.get("dense_indexing", False)
         if stores and self.template_mask is not None:
@@ -231,8 +258,14 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         return text
 
     def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
+        for handed in self._placement.handed.values():
+            if name in handed:
+                shape = self._shapes[handed[name]]
+                self.compute.writeline(f"_value_{name} = tl.broadcast_to({value}, {shape})")
+                break
         if index.is_number:
-            # The one element of a tensor: spelled with the tile's index, it gets the tile's shape.
+            # The one element of a tensor: Inductor would broadcast a number to its own block; of an index that
+            # varies, if only as long as nobody simplifies it, it leaves the shape alone.
             tree = self.range_trees[0]
             index = index + tree.lookup(sympy.S.One, tree.numel).symbol()
         super().store(name, index, value, mode)
@@ -291,7 +324,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _store(self, slot: StoreSlot, position: int) -> list[str]:
         lines = []
         if any(slot.param in joined for joined in self._placement.joined.values()):
-            lines.append(f"_kernel_val_{slot.param} = {slot.value}")
+            lines.append(f"_kernel_val_{slot.param} = {_block(slot)}")
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])
         elif not self._is_removed(self.call.result_buffers[slot.param]):
@@ -301,8 +334,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _capture(self, slot: StoreSlot, number: int) -> list[str]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
         shape = _block_shape(slot.shape)
-        value = slot.value if slot.shape else f"tl.full([1], {slot.value}, {dtypes.TRITON[slot.dtype]})"
-        lines = [f"_kernel_val_{number} = {value}"]
+        lines = [f"_kernel_val_{number} = {_block(slot)}"]
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         names = _index_names(number, self.call.results[slot.param].layout.size)
@@ -362,6 +394,10 @@ def _index_names(number: int, lengths: Sequence[sympy.Expr]) -> list[str | None]
     if len(long) == 1:
         return [f"x_epilogue{number}_index" if d in long else None for d in range(len(lengths))]
     return [f"x_epilogue{number}_{d}" if d in long else None for d in range(len(lengths))]
+
+
+def _block(slot: StoreSlot) -> str:
+    return slot.value if slot.shape else f"tl.full([1], {slot.value}, {dtypes.TRITON[slot.dtype]})"
 
 
 def _block_shape(shape: Sequence[str]) -> str:
