@@ -20,8 +20,8 @@ from tdsl.lower.inductor.private import (
     ComputedBuffer,
     Dep,
     MemoryDep,
+    ModularIndexing,
     MultiOutput,
-    MutableBox,
     MutationLayout,
     Pointwise,
     SchedulerNode,
@@ -218,21 +218,36 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
     )
     if not isinstance(layout, MutationLayout) or not call.results[param].inout:
         return elsewhere
-    source = call.tensors[param].get_layout()
-    box = layout.target
-    while isinstance(box, MutableBox):
-        box = box.data
-    target = box.get_layout()
     name = layout.get_buffer().get_name()
-    same = name == call.tensors[param].get_name() and all(
-        V.graph.sizevars.statically_known_equals(left, right)
-        for left, right in zip(
-            (*source.size, *source.stride, source.offset),
-            (*target.size, *target.stride, target.offset),
-            strict=True,
-        )
+    if name != call.tensors[param].get_name():
+        return elsewhere
+    # Where the element is that was read, for the place in the result that the node copies from.
+    source, result = call.tensors[param].get_layout(), call.results[param].layout
+    indices = _indices(node, call.result_buffers[param])
+    if indices is None:
+        return elsewhere
+    read, written = indices
+    place = source.offset + sum(
+        step * ModularIndexing(read, its_step, size)
+        for step, its_step, size in zip(source.stride, result.stride, result.size, strict=True)
+        if size != 1
+    )
+    sizevars, ranges = V.graph.sizevars, node._body.var_ranges
+    dense = source.offset + read if list(source.stride) == list(result.stride) else None
+    same = any(
+        sizevars.simplify_with_ranges(there - written, ranges) == 0
+        for there in (dense, place)
+        if there is not None
     )
     return name if same else elsewhere
+
+
+def _indices(node: SchedulerNode, result: str) -> tuple[sympy.Expr, sympy.Expr] | None:
+    """Where a node reads a result of a call, and where it writes; None if it is not one place each."""
+    reads = set(node._body.get_all_read_expr(result))
+    if len(reads) != 1:
+        return None
+    return reads.pop(), node._body.get_write_expr(node.node.get_name())
 
 
 def _other_reader(

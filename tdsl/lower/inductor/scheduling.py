@@ -25,6 +25,7 @@ from tdsl.lower.inductor.private import (
     extend_scheduling,
     inductor_config,
 )
+from tdsl.lower.inductor.tuning import compile_ahead
 
 
 class TemplateScheduling:
@@ -32,7 +33,7 @@ class TemplateScheduling:
 
     def __init__(self, scheduler: Any) -> None:
         super().__init__(scheduler)  # type: ignore[call-arg]
-        self._templates = TritonScheduling(scheduler)
+        self._templates: TritonScheduling = _TritonScheduling(scheduler)
 
     def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         # The scheduler has compared what one writes with what the other reads, element by element.
@@ -94,6 +95,24 @@ class TemplateScheduling:
         V.graph.inplaced_to_remove |= kernel.inplaced_to_remove
         self.free_buffers_in_scheduler()  # type: ignore[attr-defined]
         return None
+
+
+class _TritonScheduling(TritonScheduling):
+    """Generates the kernels of template calls."""
+
+    def _emit_kernel_to_wrapper(
+        self,
+        wrapper: Any,
+        kernel: Any,
+        src_code: str,
+        kernel_name: str,
+        subs_name: str,
+        *args: Any,
+    ) -> None:
+        # Here the text is final, the kernel's name in it.
+        if kernel.call.primary.device.type != "cpu":
+            compile_ahead(subs_name, src_code)
+        super()._emit_kernel_to_wrapper(wrapper, kernel, src_code, kernel_name, subs_name, *args)  # type: ignore[no-untyped-call]
 
 
 class CpuScheduling(TemplateScheduling, CppScheduling):
