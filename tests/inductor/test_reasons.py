@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._inductor.utils import fresh_cache
 
 import tdsl
 from tdsl.lower.inductor import cost
@@ -206,6 +207,20 @@ def test_where_it_is_seen(caplog):
         torch._dynamo.reset()
         assert_fused(program, (A, B), kernels=1)
     assert str(refusal) in str(error.value)
+
+
+def test_a_graph_from_the_cache_adds_nothing():
+    def program(a, b):
+        return t.mm(a, b).prod(0)
+
+    found = []
+    with fresh_cache():
+        for _ in range(2):
+            torch._dynamo.reset()
+            with tdsl.refusal.watch() as seen:
+                torch.compile(program)(A, B)
+            found.append(len(seen))
+    assert found == [1, 0]
 
 
 def test_old_ones_are_dropped(monkeypatch):
