@@ -90,6 +90,11 @@ def into_an_argument(q, a, b):
     q.add_(t.mm(a, b))
 
 
+def read_behind_too(x, w):
+    z = torch.exp(x)
+    return t.rn(z, w, 1e-5) + z
+
+
 def an_argument_changed(q, b):
     q.mul_(2)
     return t.mm(q, b)
@@ -137,6 +142,7 @@ CASES = {
         "6510 elements, and 'C' has 6300",
     ),
     "second reader": (twice_read, (A, B), "A", "sigmoid", "it is also read by cumsum"),
+    "read behind too": (read_behind_too, (X, W), "x", "exp", "it is also read by add"),
     "returned": (returned, (A, B), "A", "sigmoid", "the graph returns it"),
     "order": (transposed, (SQUARE,), "B", "sigmoid", "another order"),
     "order behind": (lambda a, b: t.mm(a, b).flip(0) + 1, (A, B), "C", "add", "another order"),
