@@ -18,10 +18,10 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -29,13 +29,24 @@ from typing_extensions import assert_never
 
 from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.identity import meaning
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.launch import launch
+from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
+from tdsl.lower.inductor.private import (
+    call_functional,
+    has_tangent,
+    in_transform,
+    without_mutation,
+    without_wrappers,
+)
 from tdsl.lower.inductor.registration import (
+    accumulates,
     call_below_autograd,
     f32_precision,
     interpreted,
     register_operator,
+    runs_without_python,
 )
 from tdsl.signature import Resolution, TensorInfo, resolve
 from tdsl.source import Source
@@ -88,7 +99,15 @@ class Template:
         self._types = tuple(
             param.name for param in kernel.params if isinstance(param, ir.Const) and param.type == "dtype"
         )
+        self._kinds = tuple(
+            (index, param.name, "tensor" if isinstance(param, ir.Tensor) else param.type)
+            for index, param in enumerate(kernel.params)
+            if not (isinstance(param, ir.Tensor) and param.optional)
+        )
+        # PyTorch makes what it is given of these what its schema says; of tensors it does not.
+        self._plain = tuple(kind for kind in self._kinds if kind[2] != "tensor")
         self.op = _operator(self)
+        self._name = str(self.op)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
@@ -98,7 +117,11 @@ class Template:
         """
         if kwargs or len(args) != len(self._parameters) or self._types:
             args = self._arrange(args, kwargs)
-        if torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        for index, name, kind in self._kinds if compiling else self._plain:
+            if not _accepts(args[index], kind):
+                self._refuse(f"'{name}' must be {_KINDS[kind]}; got {_described(args[index])}")
+        if compiling:
             return self.op(*args)
         try:
             return self.op(*args)
@@ -129,8 +152,10 @@ class Template:
         return tuple([given[name] for name in self._parameters])
 
     def _refuse(self, message: str) -> None:
-        kernel = self.template
-        raise TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=kernel.span)])
+        if torch.compiler.is_compiling():
+            # Dynamo cannot raise our error, but shows the one that an operator raises.
+            _refusal()(self._name, message)
+        raise _refused(self.template, message)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""
@@ -149,6 +174,56 @@ def reference_of(op: object) -> Reference | None:
     if operator is None or (reference := operator.reference) is None:
         return None
     return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
+
+
+_KINDS = {
+    "tensor": "a tensor",
+    "bool": "a bool",
+    "int": "an int",
+    "float": "a float",
+    "dtype": "a dtype",
+    "str": "a string",
+}
+
+
+def _accepts(value: Any, kind: str) -> bool:
+    """Whether an argument is of a kind of parameter. Dynamo reads this."""
+    if kind == "tensor":
+        return isinstance(value, torch.Tensor)
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "dtype" or kind == "str":
+        return isinstance(value, str)
+    if isinstance(value, bool | str):
+        return False
+    if kind == "int":
+        return isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")
+    return isinstance(value, int | float | torch.SymInt | torch.SymFloat) or hasattr(value, "__float__")
+
+
+def _described(value: Any) -> str:
+    return "a tensor" if isinstance(value, torch.Tensor) else repr(value)
+
+
+def _refused(kernel: ir.Kernel, message: str) -> TdslError:
+    return TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=kernel.span)])
+
+
+@cache
+def _refusal() -> torch._ops.OpOverload:
+    """An operator that does nothing but raise what is wrong with a call."""
+
+    def refuse(op: str, message: str) -> None:
+        raise _refused(
+            next(known.kernel for known in _by_op.values() if str(_registered(known)) == op), message
+        )
+
+    library = _library()
+    library.define("refuse(str op, str message) -> ()", tags=torch.Tag.pt2_compliant_tag)
+    library.impl("refuse", refuse, "CompositeExplicitAutograd")
+    torch.library.register_fake("tdsl::refuse", refuse, lib=library)
+    op: torch._ops.OpOverload = torch.ops.tdsl.refuse.default
+    return op
 
 
 # What a template and a function must agree on
@@ -229,6 +304,8 @@ _lock = threading.RLock()
 _operators: dict[str, list[_Operator]] = {}  # name and digest -> one for each reference
 _by_op: dict[object, _Operator] = {}
 
+TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
+
 
 class _Operator:
     """What the functions registered for one operator look up."""
@@ -240,7 +317,12 @@ class _Operator:
         self.overload = overload
         self.names = tuple(param.name for param in self.kernel.params)
         self.defaults = _trailing(self.names, template._defaults)
-        self.mutates = any(isinstance(p, ir.Tensor) and p.inout for p in self.kernel.params)
+        # The positions of the parameters that are written to.
+        self.written = tuple(
+            index
+            for index, param in enumerate(self.kernel.params)
+            if isinstance(param, ir.Tensor) and param.inout
+        )
 
     def is_of(self, function: Reference) -> bool:
         """Whether `function` is this operator's reference, or that function defined once more."""
@@ -257,20 +339,25 @@ class _Operator:
         missing = len(self.names) - len(args)
         return dict(zip(self.names, (*args, *self.defaults[len(self.defaults) - missing :]), strict=True))
 
+    def news(self, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+        """The arguments that are written to."""
+        return tuple([arguments[self.names[index]] for index in self.written])
+
     def shaped(self, outputs: tuple[torch.Tensor, ...]) -> Any:
         """As the schema returns them: nothing, one tensor, or a tuple."""
         if not outputs:
             return None
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def schema(self) -> str:
+    def schema(self, *, functional: bool = False) -> str:
+        """`functional`: of the operator that writes to nothing, and returns what would have been written."""
         first = len(self.names) - len(self.defaults)
         letters = iter("abcdefghijklmnopqrstuvwxyz")
         parts = []
         for index, param in enumerate(self.kernel.params):
             match param:
                 case ir.Tensor():
-                    mark = f"({next(letters)}!)" if param.inout else ""
+                    mark = f"({next(letters)}!)" if param.inout and not functional else ""
                     kind = f"Tensor{mark}{'?' if param.optional else ''}"
                 case ir.Scalar():
                     kind = {"float": "float", "int": "SymInt"}[param.type]
@@ -282,7 +369,7 @@ class _Operator:
                     assert_never(param)
             default = f"={_literal(self.defaults[index - first])}" if index >= first else ""
             parts.append(f"{kind} {param.name}{default}")
-        returned = ", ".join("Tensor" for _ in self.kernel.outputs)
+        returned = ", ".join("Tensor" for _ in (*self.kernel.outputs, *(self.written if functional else ())))
         return f"({', '.join(parts)}) -> " + (returned if returned == "Tensor" else f"({returned})")
 
 
@@ -319,32 +406,70 @@ def _operator(template: Template) -> torch._ops.OpOverload:
 def _define(operator: _Operator) -> torch._ops.OpOverload:
     kernel, library = operator.kernel, _library()
     qualified = f"{kernel.name}.{operator.overload}"
-    library.define(
-        f"{qualified}{operator.schema()}", tags=(torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
-    )
 
     def run(*args: Any) -> Any:
-        return operator.shaped(_run(operator, operator.arguments(args)))
+        arguments = operator.arguments(args)
+        return operator.shaped(_run(operator, _check_written(operator, arguments)))
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
+        _check_written(operator, arguments)
         return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
 
+    library.define(f"{qualified}{operator.schema()}", tags=TAGS)
     library.impl(qualified, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
     op = _registered(operator)
-    if operator.mutates:
-        library.impl(qualified, _without_gradient(op, kernel), "Autograd", with_keyset=True)
+    library.impl(qualified, _autograd(op, operator), "Autograd", with_keyset=True)
+    if operator.written:
+        functional = _define_functional(operator)
+
+        def functionalize(*args: Any) -> Any:
+            inner = without_wrappers(args)
+            _check_written(operator, operator.arguments(inner))
+            return operator.shaped(call_functional(functional, args, inner, operator.written))
+
+        def batch(info: Any, in_dims: Any, *args: Any) -> Any:
+            raise _refused(kernel, f"'{kernel.name}' writes to its arguments, and cannot be vmapped")
+
+        library.impl(qualified, functionalize, "Functionalize")
+        torch.library.register_vmap(f"tdsl::{qualified}", batch, lib=library)
     else:
-        torch.library.register_autograd(
-            f"tdsl::{qualified}",
-            lambda ctx, *grads: _backward(operator, ctx, grads),
-            setup_context=lambda ctx, inputs, output: _save(operator, ctx, inputs),
-            lib=library,
-        )
-    register_operator(op, kernel, lambda args: _compiled(operator, args))
+        register_operator(op, kernel, lambda args: _compiled(operator, args))
     _by_op[op] = operator
     return op
+
+
+def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
+    """The operator that stands in graphs for one that writes to its arguments: it writes to none, and
+    returns their new values after the outputs."""
+    kernel, library = operator.kernel, _library()
+    overload = f"{operator.overload}_functional"
+    qualified = f"{kernel.name}.{overload}"
+
+    def run(*args: Any) -> Any:
+        arguments = _unshared(operator, operator.arguments(args))
+        return operator.shaped((*_run(operator, arguments), *operator.news(arguments)))
+
+    def meta(*args: Any) -> Any:
+        arguments = operator.arguments(args)
+        outputs = _empty(_resolve(kernel, arguments), _device(kernel, arguments))
+        return operator.shaped((*outputs, *map(torch.empty_like, operator.news(arguments))))
+
+    library.define(f"{qualified}{operator.schema(functional=True)}", tags=TAGS)
+    library.impl(qualified, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
+    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, kernel.name), overload)
+    library.impl(qualified, _autograd(op, operator), "Autograd", with_keyset=True)
+    register_operator(op, kernel, lambda args: _compiled(operator, args))
+    return op
+
+
+def _unshared(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with copies of those that are written to."""
+    return arguments | {
+        operator.names[index]: arguments[operator.names[index]].clone() for index in operator.written
+    }
 
 
 def _registered(operator: _Operator) -> torch._ops.OpOverload:
@@ -365,44 +490,9 @@ def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:
         kernel.name,
         _own_digest(),
         "interpreted" if interpreted() else "",
-        *_meaning(reference, set()),
+        *meaning(reference),
     )
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _meaning(value: object, seen: set[int]) -> Iterator[str]:
-    """What a value means to a function that uses it, as text that is the same in every process: functions
-    by their code and what that uses in turn, plain constants by value, anything else by its type."""
-    if isinstance(value, FunctionType) and (value.__module__ or "").partition(".")[0] != "torch":
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        names: set[str] = set()
-        codes = [value.__code__]
-        while codes:
-            code = codes.pop()
-            yield code.co_code.hex()
-            names.update(code.co_names)
-            yield from code.co_names
-            for constant in code.co_consts:
-                if isinstance(constant, CodeType):
-                    codes.append(constant)
-                else:
-                    yield from _meaning(constant, seen)
-        for name in sorted(names & value.__globals__.keys()):
-            yield from _meaning(value.__globals__[name], seen)
-        closed = inspect.getclosurevars(value).nonlocals
-        for name in sorted(closed):
-            yield from _meaning(closed[name], seen)
-        yield from _meaning(value.__defaults__, seen)
-        yield from _meaning(tuple((value.__kwdefaults__ or {}).items()), seen)
-    elif isinstance(value, tuple | list | frozenset | set):
-        parts = ["\0".join(_meaning(item, seen)) for item in value]
-        yield from sorted(parts) if isinstance(value, frozenset | set) else parts
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        yield repr(value)
-    else:
-        yield getattr(value, "__qualname__", None) or type(value).__qualname__
 
 
 @cache
@@ -422,7 +512,7 @@ def _run(operator: _Operator, arguments: dict[str, Any]) -> tuple[torch.Tensor, 
     kernel = operator.kernel
     resolution = _resolve(kernel, arguments)
     device = _device(kernel, arguments).type
-    if device == "cpu" and not interpreted():
+    if (device == "cpu" and not interpreted()) or _is_ruled_out(operator, device):
         return _refer(operator, arguments, resolution)
     return launch(kernel, arguments, resolution, f32_precision(device))
 
@@ -431,16 +521,47 @@ def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
     """What a call becomes in a graph before it is lowered: the reference, where that is what runs."""
     arguments = operator.arguments(args)
     kernel = operator.kernel
-    if interpreted() or _device(kernel, arguments).type != "cpu":
+    on_cpu = _device(kernel, arguments).type == "cpu"
+    if not on_cpu or (interpreted() and not (runs_without_python() and operator.reference is not None)):
         return NotImplemented
-    return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments)))
+    if not operator.written:
+        return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments)))
+
+    def functional(*args: Any) -> Any:
+        arguments = _unshared(operator, operator.arguments(args))
+        outputs = _refer(operator, arguments, _resolve(kernel, arguments))
+        return operator.shaped((*outputs, *operator.news(arguments)))
+
+    return without_mutation(functional, args)
+
+
+def _is_ruled_out(operator: _Operator, device: str) -> bool:
+    """Whether the kernel's result would differ from run to run, and who asked that none does has a reference
+    to run instead. Without one it is as PyTorch has it: an error, or a warning."""
+    if device == "cpu" or not torch.are_deterministic_algorithms_enabled():
+        return False
+    if not accumulates(operator.kernel):
+        return False
+    if operator.reference is not None:
+        return True
+    message = (
+        f"template '{operator.kernel.name}' accumulates in no fixed order and has no reference to run instead, "
+        "but torch.use_deterministic_algorithms(True) asks for results that are the same in every run"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(message)
+    warnings.warn(message, stacklevel=2)
+    return False
 
 
 def _refer(
-    operator: _Operator, arguments: dict[str, Any], resolution: Resolution
+    operator: _Operator, arguments: dict[str, Any], resolution: Resolution, *, own: bool = True
 ) -> tuple[torch.Tensor, ...]:
     """The reference's outputs, as the operator promises them: of the declared sizes and dtypes, contiguous,
-    and sharing memory with nothing."""
+    and sharing memory with nothing.
+
+    own: False for tensors of a `torch.func` transform, which cannot say what memory they have.
+    """
     kernel = operator.kernel
     if operator.reference is None:
         message = f"'{kernel.name}' has no reference, and a CPU runs kernels only with TRITON_INTERPRET=1"
@@ -454,7 +575,7 @@ def _refer(
             f"the reference of '{kernel.name}' returned {len(outputs)} values, not {len(kernel.outputs)}"
         )
         raise TdslError([_wrong(message, kernel)])
-    taken = {_storage(value) for value in arguments.values() if isinstance(value, torch.Tensor)}
+    taken = {_storage(value) for value in arguments.values() if own and isinstance(value, torch.Tensor)}
     made = []
     for output, value, declared in zip(kernel.outputs, outputs, resolution.outputs, strict=True):
         found = _info(value) if isinstance(value, torch.Tensor) else None
@@ -462,6 +583,9 @@ def _refer(
             shown = f"{found.dtype}{list(found.shape)}" if found else repr(value)
             message = f"the reference returned {shown} for '{output.name}', not {declared.dtype}{list(declared.shape)}"
             raise TdslError([_wrong(message, output)])
+        if not own:
+            made.append(value.clone(memory_format=torch.contiguous_format))
+            continue
         value = value.detach().contiguous() if not torch.is_grad_enabled() else value.contiguous()
         made.append(value.clone() if _storage(value) in taken else value)
         taken.add(_storage(made[-1]))
@@ -482,16 +606,60 @@ def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]
     ]
 
 
+def _check_written(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Raises TdslError where the values written would depend on the order of writing.
+
+    Returns the arguments, with a copy of each that shares elements with one that is written to and is only
+    read: reading it means its old values.
+    """
+    if not operator.written:
+        return arguments
+    written = [operator.names[index] for index in operator.written]
+    copies: dict[str, Any] = {}
+    for position, name in enumerate(written):
+        tensor = arguments[name]
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            continue  # refused later
+        if tensor.is_neg():
+            raise TdslError([_cannot_write(operator, name, "it is the negative of what its memory holds")])
+        if overlaps_itself(_region(tensor)):
+            raise TdslError(
+                [_cannot_write(operator, name, "several of its elements are one (an expanded tensor)")]
+            )
+        for other, value in arguments.items():
+            if other == name or other in written[:position] or not _share(tensor, value):
+                continue
+            if other in written:
+                raise TdslError(
+                    [_cannot_write(operator, name, f"it shares elements with '{other}', which is too")]
+                )
+            copies[other] = value.clone()
+    return arguments | copies
+
+
+def _cannot_write(operator: _Operator, name: str, why: str) -> Diagnostic:
+    param = operator.kernel.tensor(name)
+    return _wrong(f"'{name}' is written to, and {why}; pass a clone of it", param)
+
+
+def _share(a: torch.Tensor, b: Any) -> bool:
+    if not isinstance(b, torch.Tensor) or b.layout != torch.strided or _storage(a) != _storage(b):
+        return False
+    if a.dtype.itemsize != b.dtype.itemsize:
+        a, b = a.view(torch.uint8), b.view(torch.uint8)
+    return overlap(_region(a), _region(b))
+
+
+def _region(tensor: torch.Tensor) -> Region:
+    return Region(tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
 def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
     for param in kernel.params:
         value = arguments.get(param.name)
-        if not (isinstance(param, ir.Tensor) and param.inout and isinstance(value, torch.Tensor)):
-            continue
-        if any(step == 0 and size > 1 for size, step in zip(value.shape, value.stride(), strict=True)):
-            message = (
-                f"'{param.name}' is written to, and several of its elements are one (an expanded tensor)"
-            )
-            raise TdslError([_wrong(f"{message}; pass a clone of it", param)])
+        if isinstance(value, torch.Tensor) and (value.is_nested or value.layout != torch.strided):
+            kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.").strip("_")
+            raise TdslError([_wrong(f"'{param.name}' must be a strided tensor; got a {kind} one", param)])
     return resolve(
         kernel,
         {
@@ -533,10 +701,49 @@ def _wrong(message: str, node: ir.Node) -> Diagnostic:
 # Gradients
 
 
-def _save(operator: _Operator, ctx: Any, inputs: tuple[Any, ...]) -> None:
+def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., Any]:
+    """What a call is where gradients are taken: a node of the graph, whose derivative is the reference's."""
     kernel = operator.kernel
-    if operator.reference is None:
-        raise TdslError([_no_gradient(kernel, "it has no reference to differentiate")])
+    writes = [argument.is_write for argument in op._schema.arguments]
+
+    class Call(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
+            _save(operator, ctx, args)
+            return call_below_autograd(op, keyset, args)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return None, *_backward(operator, ctx, grads)
+
+    Call.__name__ = Call.__qualname__ = kernel.name
+
+    def call(keyset: Any, *args: Any) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        forward = has_tangent(tensors)
+        if wanted or forward:
+            if operator.written:
+                raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
+            if operator.reference is None:
+                raise TdslError([_no_gradient(kernel, "it has no reference to differentiate")])
+            if forward or in_transform():
+                # Another kind of derivative: PyTorch has it of all that the reference calls.
+                arguments = operator.arguments(args)
+                return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
+            return Call.apply(keyset, *args)
+        result = call_below_autograd(op, keyset, args)
+        # Whoever saved a written tensor for a gradient must notice.
+        written = [
+            value for value, write in zip(args, writes, strict=False) if write and not value.is_inference()
+        ]
+        torch.autograd.graph.increment_version(written)
+        return result
+
+    return call
+
+
+def _save(operator: _Operator, ctx: Any, inputs: tuple[Any, ...]) -> None:
     ctx.save_for_backward(*(value for value in inputs if isinstance(value, torch.Tensor)))
     ctx.rest = tuple(None if isinstance(value, torch.Tensor) else value for value in inputs)
     ctx.places = tuple(isinstance(value, torch.Tensor) for value in inputs)
@@ -546,8 +753,7 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
     """Recomputes the reference and differentiates it; again differentiable."""
     again = torch.is_grad_enabled()
     saved = iter(ctx.saved_tensors)
-    # The dispatcher leaves out what is as its default here, too.
-    wanting = (*ctx.needs_input_grad, *(False,) * (len(ctx.places) - len(ctx.needs_input_grad)))
+    wanting = ctx.needs_input_grad[1:]
     assert operator.reference is not None, "a call without one was refused in the forward pass"
     with torch.enable_grad():
         inputs = [next(saved) if here else rest for here, rest in zip(ctx.places, ctx.rest, strict=True)]
@@ -575,25 +781,7 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
                 create_graph=again,
             )
     results = iter(found)
-    return tuple(next(results) if needed else None for needed in ctx.needs_input_grad)
-
-
-def _without_gradient(op: torch._ops.OpOverload, kernel: ir.Kernel) -> Callable[..., Any]:
-    def refuse(keyset: Any, *args: Any) -> Any:
-        tensors = [value for value in args if isinstance(value, torch.Tensor)]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
-        result = call_below_autograd(op, keyset, args)
-        # Whoever saved a written tensor for a gradient must notice.
-        written = [
-            value
-            for param, value in zip(kernel.params, args, strict=False)
-            if isinstance(param, ir.Tensor) and param.inout and not value.is_inference()
-        ]
-        torch.autograd.graph.increment_version(written)
-        return result
-
-    return refuse
+    return tuple(next(results) if needed else None for needed in wanting)
 
 
 def _no_gradient(kernel: ir.Kernel, why: str) -> Diagnostic:

@@ -81,7 +81,7 @@ def arguments(name: str, a: int, b: int, c: int) -> list[tuple[Make, Shape]]:
 
 # The blocks along a, b, c of each example's first config; a row template's `whole` rounds up to 64.
 BLOCKS = {
-    "attention": (128, 64, 1),
+    "attention": (128, 128, 1),
     "axpy": (1024, 1, 1),
     "embed": (1, 1024, 7),
     "int4_matmul": (64, 128, 64),
@@ -147,3 +147,18 @@ def test_strides(name: str, view: Callable[[Make, Shape], torch.Tensor]) -> None
     torch.manual_seed(3)
     values = [view(make, shape) for make, shape in arguments(name, 37, 70, 96)]
     check(name, values)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "softmax"])
+def test_rows_longer_than_a_block(name: str) -> None:
+    torch.manual_seed(4)
+    check(name, [make(*shape) for make, shape in arguments(name, 3, 20001, 1)])
+
+
+def test_a_long_row_that_begins_with_nothing() -> None:
+    x = random(3, 20001)
+    x[0, :9000], x[1] = -torch.inf, -torch.inf
+    program = example("softmax").program
+    keep = flags(3, 20001)
+    found = torch.compile(program, fullgraph=True)(x, torch.ones((), device=x.device), keep)
+    torch.testing.assert_close(found, torch.where(keep, torch.softmax(x, -1), 0), equal_nan=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tdsl.lower.budget import Budget
+
 Extent = int | str
 
 
@@ -31,7 +33,8 @@ class Binding:
 
     `tensors` has every tensor parameter and output by name; None for an optional one that is absent.
     `scalars` has run-time scalars: a literal to inline, or the name of a kernel argument (text).
-    `consts` has `const` parameters. `hints` gives a likely value for each `Extent` text (tuning only).
+    `consts` has `const` parameters. `hints` gives a likely value for each `Extent` text (tuning only). `budget`
+    decides which candidates are kept; None: all.
     """
 
     tensors: Mapping[str, TensorArg | None]
@@ -40,3 +43,4 @@ class Binding:
     hints: Mapping[str, int] = field(default_factory=dict)
     index_dtype: str = "i32"  # 'i64' where an offset may pass 2**31
     f32_precision: str = "ieee"  # of `dot` on f32 operands: 'ieee', 'tf32' or 'tf32x3'
+    budget: Budget | None = None

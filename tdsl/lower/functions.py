@@ -43,8 +43,27 @@ NAN_AWARE: Mapping[str, str] = {
     name: f"tl.{name}({{0}}, {{1}}, propagate_nan=tl.PropagateNan.ALL)" for name in ("maximum", "minimum")
 }
 
-# Likewise along a tile, through Inductor's own helpers; `argmax` and `argmin` pass over NaN.
-NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "triton_helpers.max2", "min": "triton_helpers.min2"}
+# Likewise along a tile; `argmax` and `argmin` pass over NaN.
+NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "nan_max", "min": "nan_min"}
+
+
+def reductions_text(body: str) -> str:
+    """The functions that `body` reduces with. One instruction per lane, `max.NaN`; Inductor's own `max2`
+    compares, tests for NaN and selects."""
+    return "".join(
+        f"""
+@triton.jit
+def {name}_of_two(a, b):
+    return {NAN_AWARE[function].format("a", "b")}
+
+@triton.jit
+def {name}(x, dim):
+    return tl.reduce(x, dim, {name}_of_two)
+"""
+        for function, name in (("maximum", "nan_max"), ("minimum", "nan_min"))
+        if f"{name}(" in body
+    )
+
 
 # The value that a lane outside must hold for a reduction not to see it; by category.
 LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}

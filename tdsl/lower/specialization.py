@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.budget import affordable
 from tdsl.lower.extents import ceildiv, multiply, product
 from tdsl.lower.triton import Config
 from tdsl.signature import Environment, evaluate
@@ -24,6 +25,9 @@ class Candidate:
     options: Mapping[str, int]
     settings: Mapping[str, Scalar]
     chosen: tuple[str, ...]  # the settings that vary between candidates
+
+    def describe(self) -> str:
+        return " ".join(f"{name}={self.settings[name]}" for name in (*self.chosen, *self.options))
 
 
 class Specialization:
@@ -47,6 +51,8 @@ class Specialization:
         self._solve()
         self.candidates = tuple(self._candidates())
         self._check_blocks()
+        if binding.budget is not None:
+            self.candidates = affordable(self, binding.budget)
 
     def tensor(self, name: str) -> TensorArg:
         arg = self.binding.tensors[name]
@@ -117,18 +123,46 @@ class Specialization:
         if tile.scalar:
             return True
         for candidate in self.candidates:
-            start = self.integer(tile.start, candidate.settings)
-            stop = self.integer(tile.stop, candidate.settings)
-            if start is None or stop is None or (stop - start) % self.block(tile, candidate):
+            block = self.block(tile, candidate)
+            if not all(self._is_multiple(edge, block, candidate) for edge in (tile.start, tile.stop)):
                 return False
-            if tile.role == "whole" and stop == 0:
+            if tile.role == "whole" and self.integer(tile.stop) == 0:
                 return False  # a block has a lane even where the dimension has none
         return True
 
+    def _is_multiple(self, expr: ir.Expr, block: int, candidate: Candidate) -> bool:
+        """Whether an edge of a tile is surely divisible by `block`: a number, or an edge of another tile."""
+        value = self.integer(expr, candidate.settings)
+        if value is not None:
+            return value % block == 0
+        match expr:
+            case ir.TileEdge(tile=tile, edge=edge) if not tile.scalar and tile.role != "whole":
+                return (
+                    self.block(tile, candidate) % block == 0
+                    and self._is_multiple(tile.start, block, candidate)
+                    and (edge == "start" or self._is_multiple(tile.stop, block, candidate))
+                )
+            case ir.Select(condition=condition, then=then, otherwise=otherwise):
+                chosen = then if self.value(condition) else otherwise
+                return self._is_multiple(chosen, block, candidate)
+            case ir.Elementwise(function="minimum" | "maximum", arguments=arguments):
+                return all(self._is_multiple(argument, block, candidate) for argument in arguments)
+        return False
+
     def configs(self) -> tuple[Config, ...]:
+        # Whoever tells candidates apart looks at constants, warps and stages. No setting of an author's is
+        # called like an option, so the names are free.
+        also = [
+            option
+            for option in ("num_ctas", "maxnreg")
+            if len({candidate.options.get(option) for candidate in self.candidates}) > 1
+        ]
         return tuple(
             Config(
-                constants=tuple((f"{name}_", candidate.settings[name]) for name in candidate.chosen),  # type: ignore[misc]
+                constants=tuple(
+                    (f"{name}_", candidate.settings.get(name, 0))  # type: ignore[misc]
+                    for name in (*candidate.chosen, *also)
+                ),
                 num_warps=candidate.options.get("num_warps"),
                 num_stages=candidate.options.get("num_stages"),
                 num_ctas=candidate.options.get("num_ctas"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tdsl.lower.functions import reductions_text
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 
 IMPORTS = """\
 import triton
 import triton.language as tl
-from torch._inductor.runtime import triton_helpers
 from triton.language.extra import libdevice
 """
 
@@ -24,7 +24,8 @@ def function_text(
     arguments += [f"{constant}: tl.constexpr" for constant, _ in source.configs[0].constants]
     lines = ["@triton.jit", f"def {name or source.name}({', '.join(arguments)}):"]
     lines += body_lines(source.body, slots=slots) or ["    pass"]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    return reductions_text(text) + text
 
 
 def body_lines(body: Iterable[Line | LoadSlot | StoreSlot], *, slots: bool = False) -> list[str]:

@@ -1,8 +1,8 @@
 """Fuzz from the shell.
 
-    python -m tests.fuzz --graphs 2000 --seed 1 --jobs 2       random graphs; exits with 1 if one fails
-    python -m tests.fuzz --seed 1 --only 17                    one of them again, with its program and whole error
-    python -m tests.fuzz --faults                              does it find what is planted?
+python -m tests.fuzz --graphs 2000 --seed 1 --jobs 2       random graphs; exits with 1 if one fails
+python -m tests.fuzz --seed 1 --only 17                    one of them again, with its program and whole error
+python -m tests.fuzz --faults                              does it find what is planted?
 """
 
 from __future__ import annotations
@@ -22,15 +22,23 @@ ALLOWED_MISSES = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--graphs", type=int, default=200, help="how many (with --faults: at most, for each fault)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--graphs", type=int, default=200, help="how many (with --faults: at most, for each fault)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the index to begin with")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--device", choices=["cuda", "cpu"], help="the GPU if there is one")
     parser.add_argument("--only", type=int, metavar="CASE", help="one case of the seed, and its program")
-    parser.add_argument("--faults", nargs="*", metavar="NAME", help="plant faults (all, or those whose name contains NAME)")
-    parser.add_argument("--save", action="store_true", help="write the reduced script of each failure beside the tests")
+    parser.add_argument(
+        "--faults", nargs="*", metavar="NAME", help="plant faults (all, or those whose name contains NAME)"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="write the reduced script of each failure beside the tests"
+    )
     parser.add_argument("--seconds", type=float, help="stop after this long")
     options = parser.parse_args(arguments)
     device = options.device or ("cuda" if _has_gpu() else "cpu")
@@ -39,7 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return find_faults(pool, options.seed, options.graphs, options.faults)
         if options.only is not None:
             return show(pool, options.seed, options.only)
-        return fuzz(pool, options.seed, range(options.first, options.first + options.graphs), options.save, options.seconds)
+        return fuzz(
+            pool,
+            options.seed,
+            range(options.first, options.first + options.graphs),
+            options.save,
+            options.seconds,
+        )
 
 
 def _has_gpu() -> bool:
@@ -63,9 +77,14 @@ def fuzz(pool: Pool, seed: int, indices: range, save: bool, seconds: float | Non
         tally.add(answer)
         if answer.kind != "ok":
             failures.append(answer)
-            print(f"FAILED --seed {seed} --only {answer.task.index}: {answer.kind}: {answer.message}", flush=True)
+            print(
+                f"FAILED --seed {seed} --only {answer.task.index}: {answer.kind}: {answer.message}",
+                flush=True,
+            )
         if tally.graphs % 100 == 0:
-            print(f"{tally.graphs} graphs, {len(failures)} failed, {time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"{tally.graphs} graphs, {len(failures)} failed, {time.monotonic() - start:.0f} s", flush=True
+            )
     for answer in failures[:5]:
         print(f"\n# ---- reduced from --seed {seed} --only {answer.task.index}\n", flush=True)
         script = reduced_script(pool, answer)

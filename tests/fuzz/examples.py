@@ -80,7 +80,11 @@ def example(rng: random.Random, name: str, *, exact: bool) -> Template:
     if rng.random() < 0.8:
         # Blocks as small as they may be, so that there are several.
         for line in configs:
-            small = re.sub(r"(BLOCK\w*)=(\d+)", lambda found: f"{found[1]}={_small(rng, found[1], int(found[2]), dot)}", line)
+            small = re.sub(
+                r"(BLOCK\w*)=(\d+)",
+                lambda found: f"{found[1]}={_small(rng, found[1], int(found[2]), dot)}",
+                line,
+            )
             text = text.replace(line, small)
     configs = [line for line in text.splitlines() if line.startswith("    config")]
     if len(configs) > 1:
@@ -124,7 +128,9 @@ def example(rng: random.Random, name: str, *, exact: bool) -> Template:
             ]
             multiples = {"K": 32}
             fixed = {"K"}
-            outputs = [Output(name="C", dims=("M", "N"), dtype=dtype, bound=3 * 16 * 80, rounded=dtype == "f16")]
+            outputs = [
+                Output(name="C", dims=("M", "N"), dtype=dtype, bound=3 * 16 * 80, rounded=dtype == "f16")
+            ]
         case "attention":
             params = [
                 _tensor("q", ["B", "H", "M", "D"], dtype, 1),
@@ -159,7 +165,11 @@ def example(rng: random.Random, name: str, *, exact: bool) -> Template:
                 Output(name="rstd", dims=("R...",), dtype="f32", bound=1),
             ]
         case _:
-            params = [_tensor("x", ["M", "K"], dtype, 0.3), _tensor("gate", ["K", "N"], dtype, 0.3), _tensor("up", ["K", "N"], dtype, 0.3)]
+            params = [
+                _tensor("x", ["M", "K"], dtype, 0.3),
+                _tensor("gate", ["K", "N"], dtype, 0.3),
+                _tensor("up", ["K", "N"], dtype, 0.3),
+            ]
             outputs = [Output(name="y", dims=("M", "N"), dtype=dtype, bound=1)]
     if "R" in blocks and which != "embed":
         blocks["R..."] = blocks.pop("R")

@@ -50,7 +50,9 @@ def around(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]
 
 @fault("dropped re-mask after a prologue")
 def _() -> Iterator[None]:
-    with around(TemplateKernel, "_fused_load", lambda old, self, slot: old(self, replace(slot, neutral=None))):
+    with around(
+        TemplateKernel, "_fused_load", lambda old, self, slot: old(self, replace(slot, neutral=None))
+    ):
         yield
 
 
@@ -80,7 +82,9 @@ def _() -> Iterator[None]:
 
         def unmasked(item: Any) -> None:
             if hasattr(item, "indices"):
-                item = replace(item, plain=item.plain.split(", mask=")[0] + (")" if ", mask=" in item.plain else ""))
+                item = replace(
+                    item, plain=item.plain.split(", mask=")[0] + (")" if ", mask=" in item.plain else "")
+                )
             add(item)
 
         with mock.patch.object(self.writer, "add", unmasked):
@@ -92,7 +96,9 @@ def _() -> Iterator[None]:
 
 @fault("dropped mask of a fused store")
 def _() -> Iterator[None]:
-    with around(TemplateKernel, "_setup_store", lambda old, self, slot, at: old(self, replace(slot, mask=None), at)):
+    with around(
+        TemplateKernel, "_setup_store", lambda old, self, slot, at: old(self, replace(slot, mask=None), at)
+    ):
         yield
 
 
@@ -104,7 +110,10 @@ def _() -> Iterator[None]:
 
 @fault("NaN lost by max and min")
 def _() -> Iterator[None]:
-    with mock.patch.object(expressions, "NAN_AWARE_REDUCTIONS", {}), mock.patch.object(expressions, "NAN_AWARE", {}):
+    with (
+        mock.patch.object(expressions, "NAN_AWARE_REDUCTIONS", {}),
+        mock.patch.object(expressions, "NAN_AWARE", {}),
+    ):
         yield
 
 
@@ -150,7 +159,12 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def tight(old: Any, self: Any, node: Any) -> Any:
         arg = old(self, node)
-        if len(arg.strides) != 2 or arg.strides[1] != 1 or not isinstance(arg.strides[0], int) or not arg.strides[0]:
+        if (
+            len(arg.strides) != 2
+            or arg.strides[1] != 1
+            or not isinstance(arg.strides[0], int)
+            or not arg.strides[0]
+        ):
             return arg
         return replace(arg, strides=(arg.shape[1], 1))
 
@@ -212,7 +226,11 @@ def _() -> Iterator[None]:
 
         def narrowed(text: str) -> None:
             # Every band as high as the first: the last has fewer rows.
-            line(text.split(" = tl.minimum")[0] + " = " + text.rsplit(", ", 1)[1].rstrip(")") if "tl.minimum(" in text else text)
+            line(
+                text.split(" = tl.minimum")[0] + " = " + text.rsplit(", ", 1)[1].rstrip(")")
+                if "tl.minimum(" in text
+                else text
+            )
 
         with mock.patch.object(self.writer, "line", narrowed):
             old(self, *args)
@@ -234,7 +252,11 @@ def _() -> Iterator[None]:
 @fault("number of programs rounded down")
 def _() -> Iterator[None]:
     def fewer(size: Any, block: Any) -> Any:
-        return max(1, size // block) if isinstance(size, int) and isinstance(block, int) else specialization_ceildiv(size, block)
+        return (
+            max(1, size // block)
+            if isinstance(size, int) and isinstance(block, int)
+            else specialization_ceildiv(size, block)
+        )
 
     specialization_ceildiv = specialization.ceildiv
     with mock.patch.object(specialization, "ceildiv", fewer):
@@ -299,7 +321,9 @@ def _() -> Iterator[None]:
 @fault("f64 labelled f32 behind a store")
 def _() -> Iterator[None]:
     def value(old: Any, self: Any, text: str, dtype: str) -> Any:
-        return old(self, f"{text}.to(tl.float32)" if dtype == "f64" else text, "f32" if dtype == "f64" else dtype)
+        return old(
+            self, f"{text}.to(tl.float32)" if dtype == "f64" else text, "f32" if dtype == "f64" else dtype
+        )
 
     with around(TemplateKernel, "_value", value):
         yield
@@ -360,7 +384,10 @@ def _() -> Iterator[None]:
 @fault("prologue's value not cast to the parameter's dtype")
 def _() -> Iterator[None]:
     def loaded(old: Any, self: Any, slot: Any) -> Any:
-        return [line.replace(f"_result).to({kernel.dtypes.TRITON[slot.dtype]})", "_result)") for line in old(self, slot)]
+        return [
+            line.replace(f"_result).to({kernel.dtypes.TRITON[slot.dtype]})", "_result)")
+            for line in old(self, slot)
+        ]
 
     with around(TemplateKernel, "_fused_load", loaded):
         yield
@@ -424,7 +451,9 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def present(old: Any, self: Any, *args: Any) -> None:
         old(self, *args)
-        required = {item.name for item in self.kernel.params if isinstance(item, ir.Tensor) and not item.optional}
+        required = {
+            item.name for item in self.kernel.params if isinstance(item, ir.Tensor) and not item.optional
+        }
         self.present = frozenset(required)
 
     with around(specialization.Specialization, "__init__", present):
@@ -442,7 +471,11 @@ def _() -> Iterator[None]:
 
 @fault("a scalar argument rounded to an integer")
 def _() -> Iterator[None]:
-    with around(lowering, "_scalar", lambda old, value, sizes: int(value) if isinstance(value, float) else old(value, sizes)):
+    with around(
+        lowering,
+        "_scalar",
+        lambda old, value, sizes: int(value) if isinstance(value, float) else old(value, sizes),
+    ):
         yield
 
 
@@ -450,7 +483,9 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     with (
         mock.patch.object(api, "_digest", lambda kernel, reference: "same"),
-        mock.patch.object(api._Operator, "is_of", lambda self, function: len(self.names) == function.__code__.co_argcount),
+        mock.patch.object(
+            api._Operator, "is_of", lambda self, function: len(self.names) == function.__code__.co_argcount
+        ),
     ):
         yield
 

@@ -135,8 +135,10 @@ def over(function: Callable[..., Any], x: torch.Tensor, want: str, letter: str, 
 
 def least_common(function: Callable[..., Any], x: Any, y: Any) -> Any:
     """torch.maximum and torch.minimum, of numbers too."""
-    x, y = torch.broadcast_tensors(torch.as_tensor(x, device=y.device if isinstance(y, torch.Tensor) else None),
-                                   torch.as_tensor(y, device=x.device if isinstance(x, torch.Tensor) else None))
+    x, y = torch.broadcast_tensors(
+        torch.as_tensor(x, device=y.device if isinstance(y, torch.Tensor) else None),
+        torch.as_tensor(y, device=x.device if isinstance(x, torch.Tensor) else None),
+    )
     return function(x, y)
 
 
@@ -170,7 +172,11 @@ def gathered(table: torch.Tensor, ids: torch.Tensor, fill: Any) -> torch.Tensor:
 def poison(dtype: torch.dtype) -> Any:
     if dtype.is_floating_point:
         return math.nan
-    return True if dtype == torch.bool else {1: 0x5A, 2: 0x5A5A, 4: 0x5A5A5A5A, 8: 0x5A5A5A5A5A5A}[dtype.itemsize]
+    return (
+        True
+        if dtype == torch.bool
+        else {1: 0x5A, 2: 0x5A5A, 4: 0x5A5A5A5A, 8: 0x5A5A5A5A5A5A}[dtype.itemsize]
+    )
 
 
 def poisoned(elements: int, dtype: torch.dtype, device: Any) -> torch.Tensor:
@@ -197,7 +203,9 @@ class Allocations:
                 same = band.isnan() if flat.dtype.is_floating_point else band == want
                 if not bool(same.all()):
                     place = int((~same).nonzero()[0])
-                    raise Failure("mismatch", f"memory {name} an allocated tensor of {extent} was written, at {place}")
+                    raise Failure(
+                        "mismatch", f"memory {name} an allocated tensor of {extent} was written, at {place}"
+                    )
         self.made.clear()
 
 
@@ -211,7 +219,9 @@ def watched_allocations() -> Iterator[None]:
     names = {"_empty_strided_cpu": "cpu", "_empty_strided_cuda": "cuda"}
     before = {name: getattr(guards, name) for name in names}
     for name, device in names.items():
-        setattr(guards, name, lambda size, stride, dtype, device=device: ALLOCATIONS(size, stride, dtype, device))
+        setattr(
+            guards, name, lambda size, stride, dtype, device=device: ALLOCATIONS(size, stride, dtype, device)
+        )
     try:
         yield
     finally:
@@ -275,7 +285,9 @@ def make_input(name: str, spec: Mapping[str, Any], at_run: int, run: Mapping[str
     return Input(view, flat)
 
 
-def draw(values: Any, size: Sequence[int], dtype: torch.dtype, run: Mapping[str, int], generator: Any) -> torch.Tensor:
+def draw(
+    values: Any, size: Sequence[int], dtype: torch.dtype, run: Mapping[str, int], generator: Any
+) -> torch.Tensor:
     """('ints', lo, hi), ('bits',), ('normal', scale), ('special', lo, hi): with NaN, infinities and zeros of both signs."""
     kind, *rest = values
     if kind == "bits":
@@ -329,7 +341,9 @@ def compare(where: str, actual: Any, expected: Any, case: Case, truth: Any) -> N
         usual = torch.where(finite & expected.isfinite(), (expected.double() - want).abs(), 0)
         allowed = case.tolerance * (max(64 * unit, 2e-5) * max(scale, 1e-3) + 2 * largest(usual))
         error = (actual.double() - want).abs()
-        ok = torch.where(finite, error <= allowed, (actual.double() == want) | (actual.isnan() & want.isnan()))
+        ok = torch.where(
+            finite, error <= allowed, (actual.double() == want) | (actual.isnan() & want.isnan())
+        )
         wrong = ~ok
         rule = f"the error against float64 may be {allowed:.3g}"
     count = int(wrong.sum())
@@ -367,7 +381,15 @@ def _check(case: Case, device: torch.device) -> Statistics:
     if case.eager:
         for at_run, run in enumerate(case.runs[:1]):
             with eager_allocations():
-                _run(case, lambda *args: case.program(kernels, *args), at_run, run, device, wanted[at_run], "eager: ")
+                _run(
+                    case,
+                    lambda *args: case.program(kernels, *args),
+                    at_run,
+                    run,
+                    device,
+                    wanted[at_run],
+                    "eager: ",
+                )
 
     def program(*args: Any) -> Any:
         return case.program(kernels, *args)
@@ -384,7 +406,9 @@ def _check(case: Case, device: torch.device) -> Statistics:
         ALLOCATIONS.check()
         _run(case, compiled, 0, case.runs[0], device, wanted[0], "again: ")
         ALLOCATIONS.check()
-    text = "\n".join(line for code in counted.code for line in code.splitlines() if not line.lstrip().startswith("#"))
+    text = "\n".join(
+        line for code in counted.code for line in code.splitlines() if not line.lstrip().startswith("#")
+    )
     made = text.count("custom_kernel=True")
     empty = any(0 in run.values() for run in case.runs)
     if not empty:
@@ -440,7 +464,9 @@ def expected_of(case: Case, references: Any, at_run: int, run: Mapping[str, int]
     truth_inputs: list[Any] = [None] * len(values)
     if not case.exact:
         inputs_64 = [
-            value.double().clone() if isinstance(value, torch.Tensor) and value.is_floating_point() else copy_of(value)
+            value.double().clone()
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+            else copy_of(value)
             for value in (item.value for item in inputs_of(case, at_run, run, device))
         ]
         with float64():
@@ -484,7 +510,9 @@ def _run(
         raise Failure("mismatch", f"{prefix}{len(result)} results, expected {len(expected.result)}")
     for index, (actual, want, truth) in enumerate(zip(result, expected.result, expected.truth, strict=True)):
         compare(f"{prefix}result {index}", actual, want, case, truth)
-    for name, item, want, truth in zip(case.inputs, inputs, expected.inputs, expected.truth_inputs, strict=True):
+    for name, item, want, truth in zip(
+        case.inputs, inputs, expected.inputs, expected.truth_inputs, strict=True
+    ):
         compare(f"{prefix}argument {name} afterwards", item.value, want, case, truth)
     for name, item, want in zip(case.inputs, inputs, expected.bare, strict=True):
         bare = item.bare()

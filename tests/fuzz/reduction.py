@@ -69,7 +69,9 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
         if "," in target:
             continue
         for name in dict.fromkeys(re.findall(r"\b[vx]\d+\b", text)):
-            shortened = [re.sub(rf"\b{target}\b", name, other) for other in (*plan.lines[:at], *plan.lines[at + 1 :])]
+            shortened = [
+                re.sub(rf"\b{target}\b", name, other) for other in (*plan.lines[:at], *plan.lines[at + 1 :])
+            ]
             returned = [re.sub(rf"\b{target}\b", name, other) for other in plan.returned]
             yield tidied(replace(plan, lines=tuple(shortened), returned=tuple(dict.fromkeys(returned))))
     for name, spec in plan.inputs.items():
@@ -80,19 +82,31 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
         for line in call.text.splitlines():
             if line.strip().startswith("config") and call.text.count("    config") > 1:
                 changed = replace(call, text=call.text.replace(line + "\n", "", 1))
-                yield replace(plan, templates=plan.templates[:at] + (changed,) + plan.templates[at + 1 :])
+                yield replace(plan, templates=(*plan.templates[:at], changed, *plan.templates[at + 1 :]))
         options = re.sub(r", (num_\w+)=\d+", "", call.text)
         options = re.sub(r", group=\d+", "", options)
-        for changed_text in (options, re.sub(r"^where T in \((\w+),.*$", r"where T in (\1):", options, flags=re.MULTILINE)):
+        for changed_text in (
+            options,
+            re.sub(r"^where T in \((\w+),.*$", r"where T in (\1):", options, flags=re.MULTILINE),
+        ):
             if changed_text != call.text:
-                yield replace(plan, templates=plan.templates[:at] + (replace(call, text=changed_text),) + plan.templates[at + 1 :])
+                yield replace(
+                    plan,
+                    templates=(
+                        *plan.templates[:at],
+                        replace(call, text=changed_text),
+                        *plan.templates[at + 1 :],
+                    ),
+                )
     for at, run in enumerate(plan.runs):
         for name, size in run.items():
             for smaller in sorted({1, 2, 3, 5, 17, 33, size // 2, size - 1}):
                 if 0 < smaller < size:
                     yield replace(plan, runs=(*plan.runs[:at], {**run, name: smaller}, *plan.runs[at + 1 :]))
     used = "\n".join(str(spec.get("shape")) + str(spec.get("values")) for spec in plan.inputs.values())
-    runs = tuple({name: size for name, size in run.items() if re.search(rf"\b{name}\b", used)} for run in plan.runs)
+    runs = tuple(
+        {name: size for name, size in run.items() if re.search(rf"\b{name}\b", used)} for run in plan.runs
+    )
     if runs != plan.runs:
         yield replace(plan, runs=runs)
 

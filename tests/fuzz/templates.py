@@ -36,7 +36,11 @@ def is_float(dtype: str) -> bool:
 def fits(dtype: str, bound: float, places: int) -> bool:
     """Whether every multiple of 2^-places up to the bound is a number of the dtype."""
     if is_float(dtype):
-        return bound * 2**places <= 2 ** DIGITS[dtype] and places <= 10 and bound <= (60000 if dtype == "f16" else 1e15)
+        return (
+            bound * 2**places <= 2 ** DIGITS[dtype]
+            and places <= 10
+            and bound <= (60000 if dtype == "f16" else 1e15)
+        )
     return places == 0 and bound <= LARGEST[dtype]
 
 
@@ -175,7 +179,9 @@ class Draft:
 
     def scalar(self, kind: str, value: float) -> Param:
         name = NAMES[len(self.params)]
-        self.params.append(Param(name=name, kind=kind, value=value, declared=f"{name}: {kind}", bound=abs(value)))
+        self.params.append(
+            Param(name=name, kind=kind, value=value, declared=f"{name}: {kind}", bound=abs(value))
+        )
         return self.params[-1]
 
     def constant(self, kind: str, value: object) -> Param:
@@ -209,8 +215,14 @@ class Draft:
     def shifted(self, param: Param, tiles: str, letter: str) -> Expr:
         """A load beside the tile, and what is read outside."""
         by = self.rng.choice([-2, -1, 1, 3])
-        fill = self.rng.choice([0, 1, 2]) if param.dtype in ("u8", "bool") else self.rng.choice([-3, -1, 0, 1, 2])
-        fill = int(bool(fill)) if param.dtype == "bool" else max(-int(param.bound), min(int(param.bound), fill))
+        fill = (
+            self.rng.choice([0, 1, 2])
+            if param.dtype in ("u8", "bool")
+            else self.rng.choice([-3, -1, 0, 1, 2])
+        )
+        fill = (
+            int(bool(fill)) if param.dtype == "bool" else max(-int(param.bound), min(int(param.bound), fill))
+        )
         reverse = self.rng.random() < 0.3
         dim = self.dim_of[letter]
         index = f"{dim} - 1 - {letter}" if reverse else f"{letter} {'+' if by > 0 else '-'} {abs(by)}"
@@ -254,7 +266,11 @@ class Draft:
 
     def calculable(self, expr: Expr) -> Expr:
         """Narrow integers and masks are widened before anything is calculated."""
-        return self.cast(expr, self.rng.choice(["i32", "f32"])) if expr.dtype in ("i8", "u8", "i16", "bool") else expr
+        return (
+            self.cast(expr, self.rng.choice(["i32", "f32"]))
+            if expr.dtype in ("i8", "u8", "i16", "bool")
+            else expr
+        )
 
     def binary(self, left: Expr, right: Expr) -> Expr | None:
         left, right = self.calculable(left), self.calculable(right)
@@ -316,8 +332,16 @@ class Draft:
             made(f"({x} + {shown})", f"({y} + {number})", expr.bound + abs(number)),
             made(f"({x} - {shown})", f"({y} - {number})", expr.bound + abs(number)),
             made(f"({shown} - {x})", f"({number} - {y})", expr.bound + abs(number)),
-            made(f"{x} * {shown}" if x.isidentifier() else f"({x}) * {shown}", f"({y} * {number})", expr.bound * abs(number)),
-            made(f"maximum({x}, {shown})", f"least_common(torch.maximum, {y}, {number})", max(expr.bound, abs(number))),
+            made(
+                f"{x} * {shown}" if x.isidentifier() else f"({x}) * {shown}",
+                f"({y} * {number})",
+                expr.bound * abs(number),
+            ),
+            made(
+                f"maximum({x}, {shown})",
+                f"least_common(torch.maximum, {y}, {number})",
+                max(expr.bound, abs(number)),
+            ),
         ]
         if is_float(expr.dtype):
             options.append(made(f"({x}) * 0.5", f"({y} * 0.5)", expr.bound, expr.places + 1))
@@ -419,10 +443,15 @@ class Draft:
             if items:
                 configs.append("    config " + ", ".join(items))
         if not configs and self.settings:
-            configs.append("    config " + ", ".join(f"{name}={values[0]}" for name, values in self.settings.items()))
+            configs.append(
+                "    config " + ", ".join(f"{name}={values[0]}" for name, values in self.settings.items())
+            )
         if self.rng.random() < 0.1 and len(self.settings) > 1 and len(configs) == 1:
             (first, values), *rest = self.settings.items()
-            head = "".join(f", {name} in ({v[0]}, {v[1]})" if v[0] != v[1] else f", {name} in ({v[0]},)" for name, v in rest)
+            head = "".join(
+                f", {name} in ({v[0]}, {v[1]})" if v[0] != v[1] else f", {name} in ({v[0]},)"
+                for name, v in rest
+            )
             if all(v[0] != v[1] for _, v in rest):
                 configs = [f"    tune {first} in ({', '.join(map(str, dict.fromkeys(values)))}){head}"]
         written = "\n".join(self.lines)
@@ -431,9 +460,9 @@ class Draft:
                 if param is self.params[0] or param.inout:
                     raise Redraw
                 self.params.remove(param)
-            elif param.kind in ("float", "int") and not re.search(rf"\* {param.name}\b", written):
-                self.params.remove(param)
-            elif param.kind == "const" and not re.search(rf"if {param.name} else", written):
+            elif (param.kind in ("float", "int") and not re.search(rf"\* {param.name}\b", written)) or (
+                param.kind == "const" and not re.search(rf"if {param.name} else", written)
+            ):
                 self.params.remove(param)
         if self.variable is not None and not any(": T[" in param.declared for param in self.params):
             raise Redraw
@@ -442,9 +471,17 @@ class Draft:
             f"{output.name}: {dtype}[{', '.join(output.dims)}]"
             for output, dtype in zip(self.outputs, self.output_dtypes, strict=True)
         ]
-        arrow = "" if not outs else f" -> {outs[0]}" if len(outs) == 1 and rng.random() < 0.9 else f" -> ({', '.join(outs)})"
+        arrow = (
+            ""
+            if not outs
+            else f" -> {outs[0]}"
+            if len(outs) == 1 and rng.random() < 0.9
+            else f" -> ({', '.join(outs)})"
+        )
         where = f"\nwhere {', '.join(self.guards)}" if self.guards else ""
-        text = "\n".join([f"template {self.name}({declared}){arrow}{where}:", *configs, f"    {grid}", *self.lines, ""])
+        text = "\n".join(
+            [f"template {self.name}({declared}){arrow}{where}:", *configs, f"    {grid}", *self.lines, ""]
+        )
         names = ", ".join(param.name for param in self.params)
         defaults = [f"def {self.name}({names}):"]
         sizes = []
@@ -452,7 +489,11 @@ class Draft:
         rest = any("..." in dim for param in self.params for dim in param.dims)
         first = next(param for param in self.params if param.kind in ("tensor", "ids"))
         if rest:
-            defaults.append(f"lead = {first.name}.shape[:-{len(first.dims) - 1}]" if len(first.dims) > 1 else f"lead = {first.name}.shape")
+            defaults.append(
+                f"lead = {first.name}.shape[:-{len(first.dims) - 1}]"
+                if len(first.dims) > 1
+                else f"lead = {first.name}.shape"
+            )
         for param in self.params:
             if param.kind not in ("tensor", "ids"):
                 continue
@@ -469,7 +510,9 @@ class Draft:
                     sizes.append(f"{dim} = {param.name}.shape[{place}]")
         body = [*defaults[1:], *sizes, f"W = {self.letters!r}", *self.ref]
         returned = [
-            f"{output.name}.reshape([*lead, *{output.name}.shape[1:]])" if "..." in output.dims[0] else output.name
+            f"{output.name}.reshape([*lead, *{output.name}.shape[1:]])"
+            if "..." in output.dims[0]
+            else output.name
             for output in self.outputs
             if output.dims
         ]
@@ -491,7 +534,17 @@ class Draft:
 
 # Families
 
-NUMBERS = {"f16": 8, "bf16": 4, "f32": 16, "f64": 1000, "i32": 100, "i64": 1000, "i8": 100, "u8": 100, "i16": 500}
+NUMBERS = {
+    "f16": 8,
+    "bf16": 4,
+    "f32": 16,
+    "f64": 1000,
+    "i32": 100,
+    "i64": 1000,
+    "i8": 100,
+    "u8": 100,
+    "i16": 500,
+}
 
 
 def magnitude(rng: random.Random, dtype: str) -> int:
@@ -539,7 +592,20 @@ def elementwise(rng: random.Random, name: str) -> Template:
         draft.dim_of["m"] = "R"
         grid = grid.replace("M by", "R by")
         draft.blocks["R..."] = draft.blocks.pop("M")
-    family = rng.choice([["f32", "f16"], ["f32", "bf16"], ["f32"], ["f64"], ["f16"], ["bf16"], ["i32", "i64"], ["i32", "i8"], ["f32", "u8"], ["f64", "f32"]])
+    family = rng.choice(
+        [
+            ["f32", "f16"],
+            ["f32", "bf16"],
+            ["f32"],
+            ["f64"],
+            ["f16"],
+            ["bf16"],
+            ["i32", "i64"],
+            ["i32", "i8"],
+            ["f32", "u8"],
+            ["f64", "f32"],
+        ]
+    )
     dtype = rng.choice(family)
     with_bias = draft.concrete = rng.random() < 0.25  # what is added to a variable must fit into its dtype
     first = draft.tensor(dims, dtype, magnitude(rng, dtype), inout=inout)
@@ -551,7 +617,9 @@ def elementwise(rng: random.Random, name: str) -> Template:
         leaves.append(draft.shifted(first, draft.letters, rng.choice(draft.letters)))
     for _ in range(rng.choice([0, 1, 1, 2])):
         kind = rng.choice(family)
-        tiles = draft.letters if rng.random() < 0.5 else "".join(x for x in draft.letters if rng.random() < 0.5)
+        tiles = (
+            draft.letters if rng.random() < 0.5 else "".join(x for x in draft.letters if rng.random() < 0.5)
+        )
         if rest and "m" in tiles and "n" not in tiles:
             shape = ["R..."]
         else:
@@ -566,7 +634,11 @@ def elementwise(rng: random.Random, name: str) -> Template:
             leaves.append(draft.shifted(second, tiles, rng.choice(tiles)))
     scalar = None
     if rng.random() < 0.25:
-        scalar = draft.scalar("float", rng.choice([2.0, -1.0, 0.5, 3.0])) if is_float(expr.dtype) else draft.scalar("int", rng.choice([3, 7, -2, 2**31 + 5 if expr.dtype == "i64" else 11]))
+        scalar = (
+            draft.scalar("float", rng.choice([2.0, -1.0, 0.5, 3.0]))
+            if is_float(expr.dtype)
+            else draft.scalar("int", rng.choice([3, 7, -2, 2**31 + 5 if expr.dtype == "i64" else 11]))
+        )
     mask = draft.tensor(dims, "bool", 1) if rng.random() < 0.15 else None
     flag = draft.constant("bool", rng.random() < 0.5) if rng.random() < 0.15 else None
     bias = None
@@ -581,7 +653,14 @@ def elementwise(rng: random.Random, name: str) -> Template:
     for leaf in leaves:
         if leaf.dsl not in "\n".join(draft.lines) + expr.dsl:
             # A parameter that is never loaded is of no use to anybody.
-            found = next((made for _ in range(6) if (made := draft.binary(expr, leaf)) is not None and expr.tiles <= made.tiles), None)
+            found = next(
+                (
+                    made
+                    for _ in range(6)
+                    if (made := draft.binary(expr, leaf)) is not None and expr.tiles <= made.tiles
+                ),
+                None,
+            )
             expr = found or expr
     if scalar is not None:
         value = float(scalar.value)  # type: ignore[arg-type]
@@ -599,7 +678,8 @@ def elementwise(rng: random.Random, name: str) -> Template:
         expr = replace(
             expr,
             dsl=f"where({test.dsl}, {expr.dsl}, {number}{'.0' if is_float(expr.dtype) else ''})",
-            ref=f"torch.where({test.ref}, {expr.ref}, {number})" + (".double()" if is_float(expr.dtype) else ""),
+            ref=f"torch.where({test.ref}, {expr.ref}, {number})"
+            + (".double()" if is_float(expr.dtype) else ""),
             tiles=expr.tiles | test.tiles,
             bound=max(expr.bound, 1),
         )
@@ -628,12 +708,21 @@ def elementwise(rng: random.Random, name: str) -> Template:
     if not inout or rng.random() < 0.2:
         draft.output(expr, draft.letters, dims)
     if rng.random() < 0.25:
-        extra = draft.grow(draft.calculable(leaves[0]) if not inout else expr, leaves if not inout else [], 2, named=False)
+        extra = draft.grow(
+            draft.calculable(leaves[0]) if not inout else expr, leaves if not inout else [], 2, named=False
+        )
         if rng.random() < 0.3:
             test = rng.choice(["<", ">="])
             number = rng.choice([0, 1])
             shown = f"{number}.0" if is_float(extra.dtype) else str(number)
-            extra = replace(extra, dsl=f"{extra.dsl} {test} {shown}", ref=f"({extra.ref} {test} {number})", dtype="bool", bound=1, places=0)
+            extra = replace(
+                extra,
+                dsl=f"{extra.dsl} {test} {shown}",
+                ref=f"({extra.ref} {test} {number})",
+                dtype="bool",
+                bound=1,
+                places=0,
+            )
         if extra.tiles == frozenset(draft.letters):
             draft.output(extra, draft.letters, dims)
     if inout:
@@ -688,7 +777,9 @@ def rows(rng: random.Random, name: str) -> Template:
     scalar_rows = rng.random() < 0.1 and not any("BLOCK" in key for key in draft.settings)
     grid = f"for m in grid({size}{'' if scalar_rows else f' by {block}'}):"
     draft.indent = 1
-    family = rng.choice([["f32", "f16"], ["f32"], ["bf16"], ["f16"], ["f64"], ["i32"], ["i32", "i8"], ["f32", "bf16"]])
+    family = rng.choice(
+        [["f32", "f16"], ["f32"], ["bf16"], ["f16"], ["f64"], ["i32"], ["i32", "i8"], ["f32", "bf16"]]
+    )
     dtype = rng.choice(family)
     draft.concrete = not whole  # what is carried has one dtype
     x = draft.tensor(dims, dtype, NUMBERS[dtype])
@@ -728,12 +819,24 @@ def rows(rng: random.Random, name: str) -> Template:
         draft.fixed.add("N")
         expr = draft.named(body(rng.choice([0, 1, 2])))
         if rng.random() < 0.15:
-            scanned = replace(expr, dsl=f"cumsum({expr.dsl}, n)", ref=f"over(torch.cumsum, {expr.ref}, W, 'n', N)", bound=expr.bound * LONGEST)
+            scanned = replace(
+                expr,
+                dsl=f"cumsum({expr.dsl}, n)",
+                ref=f"over(torch.cumsum, {expr.ref}, W, 'n', N)",
+                bound=expr.bound * LONGEST,
+            )
             expr = draft.named(scanned) if scanned.ok() else expr
         stat = _reduced(draft, expr, function)
         stat = draft.named(stat)
         if rng.random() < 0.7:
-            joined = next((made for _ in range(6) if (made := draft.binary(expr, stat)) is not None and made.tiles == expr.tiles), expr)
+            joined = next(
+                (
+                    made
+                    for _ in range(6)
+                    if (made := draft.binary(expr, stat)) is not None and made.tiles == expr.tiles
+                ),
+                expr,
+            )
             draft.output(joined, "mn", dims)
             if rng.random() < 0.6:
                 draft.output(stat, "m", dims[:1])
@@ -773,7 +876,14 @@ def rows(rng: random.Random, name: str) -> Template:
         draft.dsl(f"for n in N by {chunk}:")
         draft.indent = 2
         again = body(rng.choice([0, 1]))
-        joined = next((made for _ in range(6) if (made := draft.binary(again, stat)) is not None and made.tiles == again.tiles), None)
+        joined = next(
+            (
+                made
+                for _ in range(6)
+                if (made := draft.binary(again, stat)) is not None and made.tiles == again.tiles
+            ),
+            None,
+        )
         draft.output(joined or again, "mn", dims)
         draft.indent = 1
         done = True
@@ -830,7 +940,9 @@ def columns(rng: random.Random, name: str) -> Template:
     expr = draft.grow(draft.summable(leaves[0]), leaves[1:], rng.choice([0, 1, 2]))
     expr = draft.named(draft.summable(expr))
     total = _summed_columns(draft, expr)
-    draft.outputs.append(Output(name="y", dims=("N",), dtype=total.dtype, bound=total.bound, places=total.places))
+    draft.outputs.append(
+        Output(name="y", dims=("N",), dtype=total.dtype, bound=total.bound, places=total.places)
+    )
     draft.output_dtypes.append(total.dtype)
     draft.dsl(f"accumulate y[n] += {total.dsl}")
     draft.ref.append(f"y = full({total.ref}, [M, N], W, 'n', D.{total.dtype})")
@@ -868,7 +980,9 @@ def product(rng: random.Random, name: str) -> Template:
     axes = ["B"] if batched else []
     if batched:
         draft.blocks["B"] = 1
-    grid = f"for {'b, ' if batched else ''}m, n in grid({', '.join([*axes, f'M by {m}', f'N by {n}'])}{group}):"
+    grid = (
+        f"for {'b, ' if batched else ''}m, n in grid({', '.join([*axes, f'M by {m}', f'N by {n}'])}{group}):"
+    )
     draft.indent = 1
     lead = ["B"] if batched else []
     front = "b" if batched else ""
@@ -884,7 +998,11 @@ def product(rng: random.Random, name: str) -> Template:
     if rng.random() < 0.25:
         pairs.append(side("k", "n"))
     scale = draft.tensor(["K"], dtype, 2) if rng.random() < 0.25 and dtype != "i8" else None
-    bias = draft.tensor(["N"], rng.choice(["f32", dtype]), 5, optional=rng.random() < 0.6) if rng.random() < 0.4 else None
+    bias = (
+        draft.tensor(["N"], rng.choice(["f32", dtype]), 5, optional=rng.random() < 0.6)
+        if rng.random() < 0.4
+        else None
+    )
     result = {"f64": "f64", "i8": "i32"}.get(dtype, "f32")
     spelled = "" if result == "f32" else f", dtype={result}"
     names = [draft.fresh("acc") for _ in pairs]
@@ -899,7 +1017,9 @@ def product(rng: random.Random, name: str) -> Template:
             left = changed
     if scale is not None:
         by = draft.load(scale, "k")
-        left = replace(left, dsl=f"({left.dsl}) * {by.dsl}", ref=f"({left.ref} * {by.ref})", bound=left.bound * by.bound)
+        left = replace(
+            left, dsl=f"({left.dsl}) * {by.dsl}", ref=f"({left.ref} * {by.ref})", bound=left.bound * by.bound
+        )
     left = draft.named(left) if len(pairs) > 1 or rng.random() < 0.5 else left
     made = []
     for acc, (param, tiles) in zip(names, pairs, strict=True):
@@ -910,7 +1030,13 @@ def product(rng: random.Random, name: str) -> Template:
                 right = changed
         draft.dsl(f"{acc} += dot({left.dsl}, {right.dsl})")
         draft.ref.append(f"{acc} = over(torch.sum, ({left.ref} * {right.ref}), W, 'k', K)")
-        total = Expr(dsl=acc, ref=acc, tiles=frozenset(front + "mn"), dtype=result, bound=left.bound * right.bound * LONGEST)
+        total = Expr(
+            dsl=acc,
+            ref=acc,
+            tiles=frozenset(front + "mn"),
+            dtype=result,
+            bound=left.bound * right.bound * LONGEST,
+        )
         assert total.ok(), total
         made.append(total)
     draft.indent = 1
@@ -942,7 +1068,9 @@ def gather(rng: random.Random, name: str) -> Template:
     draft.letters = "mn"
     draft.dim_of = {"m": "R", "n": "N"}
     ids_dtype = rng.choice(["i64", "i32"])
-    draft.params.append(Param(name="a", dims=("R",), dtype=ids_dtype, kind="ids", declared=f"a: {ids_dtype}[R]"))
+    draft.params.append(
+        Param(name="a", dims=("R",), dtype=ids_dtype, kind="ids", declared=f"a: {ids_dtype}[R]")
+    )
     dtype = rng.choice(["f32", "f16", "i8", "i32", "bf16", "f64"])
     table = draft.tensor(["V", "N"], dtype, NUMBERS[dtype])
     scalar_rows = rng.random() < 0.3
@@ -990,11 +1118,15 @@ def running(rng: random.Random, name: str) -> Template:
     value = draft.grow(value, [], rng.choice([0, 1]), named=False)
     if w is not None:
         by = draft.load(w, "c")
-        value = replace(value, dsl=f"({value.dsl}) * {by.dsl}", ref=f"({value.ref} * {by.ref})", bound=value.bound * 3)
+        value = replace(
+            value, dsl=f"({value.dsl}) * {by.dsl}", ref=f"({value.ref} * {by.ref})", bound=value.bound * 3
+        )
     draft.dsl(f"v = {value.dsl}")
     draft.ref.append(f"v = {value.ref}")
     if rng.random() < 0.5:
-        draft.dsl(f"total += where(v > {'1.0' if is_float(wide_dtype) else '1'}, v, {'0.0' if is_float(wide_dtype) else '0'})")
+        draft.dsl(
+            f"total += where(v > {'1.0' if is_float(wide_dtype) else '1'}, v, {'0.0' if is_float(wide_dtype) else '0'})"
+        )
         draft.ref.append("total = over(torch.sum, torch.where(v > 1, v, 0), W, 'c', C)")
     else:
         draft.dsl("total += v")
@@ -1002,7 +1134,14 @@ def running(rng: random.Random, name: str) -> Template:
     draft.dsl(f"seen += i32(v < {'0.0' if is_float(wide_dtype) else '0'})")
     draft.ref.append("seen = over(torch.sum, (v < 0).long(), W, 'c', C)")
     draft.indent = 1
-    total = Expr(dsl="total", ref="total", tiles=frozenset("n"), dtype=wide_dtype, bound=value.bound * LONGEST, places=value.places)
+    total = Expr(
+        dsl="total",
+        ref="total",
+        tiles=frozenset("n"),
+        dtype=wide_dtype,
+        bound=value.bound * LONGEST,
+        places=value.places,
+    )
     seen = Expr(dsl="seen", ref="seen", tiles=frozenset("n"), dtype="i32", bound=LONGEST)
     draft.output(total, "n")
     draft.output(seen, "n")

@@ -130,7 +130,9 @@ class Pool:
                     answer = worker.take()
                 elif worker.expired():
                     assert worker.task is not None
-                    answer = Answer(task=worker.task, kind="crash", message=f"no answer within {TIMEOUT[self.device]} s")
+                    answer = Answer(
+                        task=worker.task, kind="crash", message=f"no answer within {TIMEOUT[self.device]} s"
+                    )
                     worker.task = None
                     worker.process.kill()
                 if answer is not None:
@@ -200,7 +202,9 @@ def perform(task: Task, device: str) -> Answer:
     start = time.process_time()
 
     def answer(kind: str, message: str = "", **more: Any) -> Answer:
-        return Answer(task=task, kind=kind, message=message, plan=drawn, seconds=time.process_time() - start, **more)
+        return Answer(
+            task=task, kind=kind, message=message, plan=drawn, seconds=time.process_time() - start, **more
+        )
 
     drawn = task.plan
     if drawn is None:

@@ -66,6 +66,7 @@ def generate(program: Callable[..., Any], args: Sequence[Any], *, dynamic: bool 
         "torch.utils._triton.triton_hash_with_backend": lambda: "backend",
         "torch.cuda.get_device_properties": lambda device=None: H100,
         "torch.cuda.get_device_capability": lambda device=None: (9, 0),
+        "torch.cuda.get_device_name": lambda device=None: "NVIDIA H100",
         "torch.cuda.current_device": lambda: 0,
         "torch._inductor.scheduler.has_triton": lambda: True,
     }

@@ -505,3 +505,26 @@ template quotients(x: T[N], y: T[N]) -> (a: f32[N], b: f32[N], c: f32[N]):
         same(a, (x / y).float())
         same(b, (x // y).float())
         same(c, (x % y).float())
+
+
+PREFIX_SUMS = """
+template prefix(x: f32[M, N], strict: const bool) -> y: f32[M]:
+    config BLOCK_M=16, BLOCK_N=8
+    for m in grid(M by BLOCK_M):
+        total = zeros(m)
+        for n in 0 to (minimum(N, m.start) if strict else minimum(m.stop, N)) by BLOCK_N:
+            total += sum(load x[m, n] + 1, n)
+        store y[m] = total
+"""
+
+
+@pytest.mark.parametrize("sizes", [(48, 48), (48, 24), (48, 20), (37, 48), (37, 37), (16, 64)])
+@pytest.mark.parametrize("strict", [True, False])
+def test_loops_to_the_edge_of_another_tile(run: Launch, sizes: tuple[int, int], strict: bool) -> None:
+    """Their last block is whole where every edge is a multiple of the block, and masked where not."""
+    m, n = sizes
+    x = ints(m, n)
+    start = torch.arange(m) // 16 * 16
+    stop = (start if strict else (start + 16).clamp(max=m)).clamp(max=n)
+    inside = torch.arange(n) < stop[:, None]
+    same(run(PREFIX_SUMS, x=x, strict=strict), ((x + 1) * inside).sum(1))

@@ -3,8 +3,8 @@
     libdevice.exp(x)  on a tile in the interpreter   ->   torch.exp of the tile's array
     x * y             of bf16 tiles, likewise        ->   their product in f32, rounded once
 
-A kernel that is interpreted imports `libdevice`, `tl_math` and `triton_helpers` from here, and is launched through
-`interpreted`; a compiled one imports them from where Inductor does. Nothing else differs between the two.
+A kernel that is interpreted imports `libdevice`, `tl_math`, `nan_max` and `nan_min` from here, and is launched through
+`interpreted`; a compiled one imports or defines them. Nothing else differs between the two.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import triton.language as tl
 from triton.language import math as tl_math
 
 from tdsl.lower.inductor.private import TensorHandle, interpreter_builder
-from tdsl.lower.inductor.private import triton_helpers as stock_helpers
 
-__all__ = ["interpreted", "libdevice", "tl_math", "triton_helpers"]
+__all__ = ["interpreted", "libdevice", "nan_max", "nan_min", "tl_math"]
 
 
 class Libdevice:
@@ -125,26 +124,21 @@ FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
 libdevice = Libdevice()
 
 
-class TritonHelpers:
-    """Inductor's helpers. The interpreter would walk its reductions lane by lane; here NumPy does."""
+# The interpreter would walk a reduction by a function lane by lane; here NumPy does.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(stock_helpers, name)
 
-    def max2(self, tile: Any, dim: Any) -> Any:
-        return _reduced(numpy.max, tile, dim)
+def nan_max(tile: Any, dim: Any) -> Any:
+    return _reduced(numpy.max, tile, dim)
 
-    def min2(self, tile: Any, dim: Any) -> Any:
-        return _reduced(numpy.min, tile, dim)
+
+def nan_min(tile: Any, dim: Any) -> Any:
+    return _reduced(numpy.min, tile, dim)
 
 
 def _reduced(function: Callable[..., Any], tile: Any, dim: Any) -> Any:
     data = numpy.asarray(function(tile.handle.data, axis=int(getattr(dim, "value", dim))))
     kind = tl.block_type(tile.dtype, list(data.shape)) if data.shape else tile.dtype
     return tl.tensor(TensorHandle(data if data.shape else data.reshape(1), tile.dtype), kind)
-
-
-triton_helpers = TritonHelpers()
 
 
 # Narrow floats: the interpreter keeps a bf16 or float8 tile as its bits, and calculates with those.

@@ -3,7 +3,8 @@
     matmul(A, B)    ->    the module of `spelling`, each slot spelled plain, launched by Inductor's runtime
 
 Sizes and strides are arguments of the kernel where they may be, so that new sizes need no new kernel; which
-of them are equal, and which are divisible by 16, is part of what a kernel is specialised to.
+of them are equal, and which are divisible by 16, is part of what a kernel is specialised to. Sizes of another
+magnitude are tuned anew, of a kernel that is compiled already.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import torch
 import tdsl.lower
 from tdsl import ir
 from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.budget import Budget
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.private import DeviceProperties, PyCodeCache, TritonKernel, raw_stream
+from tdsl.lower.inductor.private import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
 from tdsl.lower.inductor.spelling import launch_meta, module_text
+from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead, tuning_key
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 from tdsl.signature import Resolution
 
@@ -49,7 +52,7 @@ def launch(
     written = [*outputs, *(tensors[p.name] for p in kernel.params if isinstance(p, ir.Tensor) and p.inout)]
     if all(tensor.numel() == 0 for tensor in written):
         return tuple(outputs)
-    call = _Call(kernel, arguments, tensors, resolution, f32_precision)
+    call = _Call(kernel, arguments, tensors, resolution, f32_precision, budget_of(device))
     entry = _entry(call, device)
     if entry is not None:
         ordered = [tensors[pointer.param] for pointer in entry.source.pointers]
@@ -74,8 +77,10 @@ class _Call:
         tensors: Mapping[str, torch.Tensor],
         resolution: Resolution,
         f32_precision: str,
+        budget: Budget | None,
     ) -> None:
         self.kernel = kernel
+        self.budget = budget
         self.values: list[int] = []
         self.floats: list[float] = []
         self._names: dict[int, str] = {}
@@ -114,6 +119,8 @@ class _Call:
             self.aligned,
             self.index_dtype,
             f32_precision,
+            budget,
+            tuple(map(bucket, self.values)) if budget is not None and len(kernel.candidates) > 1 else None,
         )
 
     def _tensor(self, tensor: torch.Tensor) -> TensorArg:
@@ -139,6 +146,7 @@ class _Call:
             hints={name: value for value, name in self._names.items()},
             index_dtype=self.index_dtype,
             f32_precision=self.f32_precision,
+            budget=self.budget,
         )
 
 
@@ -185,6 +193,7 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
     name = f"triton_tdsl_{source.name}"
     inductor_meta = {
         **launch_meta(source),
+        "tuning": tuning_key(device, call.kernel, sizes if len(source.configs) > 1 else {}),
         "kernel_name": name,
         "mutated_arg_names": [pointer.name for pointer in source.pointers if pointer.param in inout],
         "optimize_mem": True,
@@ -199,7 +208,10 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
         inductor_meta=inductor_meta,
         device_type=device.type,
     )
-    return _Entry(source, getattr(PyCodeCache.load(text), name))
+    if not interpreted:
+        compile_ahead(name, text)
+    made = AsyncCompile().triton(name, text, device.type)
+    return _Entry(source, made if hasattr(made, "run") else made.result())
 
 
 def _body(source: TritonSource) -> list[str]:

@@ -24,28 +24,26 @@ from tdsl.lower.inductor.launch import static_sizes
 from tdsl.lower.inductor.private import (
     ExternKernel,
     FixedLayout,
-    FlexibleLayout,
     IRNode,
-    StorageBox,
     TemplateBuffer,
     TensorBox,
     V,
     lowerings,
-    mutate_to,
     sympy,
     sympy_product,
 )
+from tdsl.lower.inductor.tuning import budget_of
 
 Argument = Any  # a TensorBox, a sympy expression, a number, a string or None
 
 
 def lower_call(
-    kernel: Kernel, arguments: Mapping[str, Argument], outputs: Sequence[Any], f32_precision: str
+    kernel: Kernel, arguments: Mapping[str, Argument], values: Sequence[Any], f32_precision: str
 ) -> list[TensorBox]:
     """Adds one call of `kernel` to the graph being lowered.
 
-    `arguments` are Inductor's, by parameter; `outputs` are the fake tensors that the meta function made.
-    Returns the outputs; a tensor passed as `inout` is its new value from here on.
+    `arguments` are Inductor's, by parameter; `values` are the fake tensors that the meta function made: of
+    the outputs, then of the new values of `inout` parameters. Returns them as Inductor's.
     """
     inout = [param for param in kernel.params if isinstance(param, ir.Tensor) and param.inout]
     boxes = {
@@ -53,45 +51,30 @@ def lower_call(
         for param in kernel.params
         if isinstance(param, ir.Tensor) and (box := arguments.get(param.name)) is not None
     }
-    layouts = [_contiguous(boxes[param.name]) for param in inout]
     results = [
-        *(
-            Result(param=output.name, layout=_layout_of(fake), inout=False)
-            for output, fake in zip(kernel.outputs, outputs, strict=True)
-        ),
-        *(
-            Result(param=param.name, layout=layout, inout=True)
-            for param, layout in zip(inout, layouts, strict=True)
-        ),
+        Result(param=param.name, layout=_layout_of(value), inout=param in inout)
+        for param, value in zip([*kernel.outputs, *inout], values, strict=True)
     ]
     if all(_is_empty(result.layout.size) for result in results):
-        return [_full(result.layout, 0) for result in results if not result.inout]
-    unnamed = {name for name, box in boxes.items() if not IRNode.is_realized_node(_value_of(box))}
+        return [_full(result.layout, 0) for result in results]
     nodes = {name: _realize(box) for name, box in boxes.items()}
     _make_static(kernel, nodes)
     sizes = Sizes()
     binding = _bind(kernel, arguments, nodes, results, sizes, f32_precision)
     source = tdsl.lower.lower(kernel, binding)
     if all(config.grid == "0" for config in source.configs):
-        return [_full(result.layout, 0) for result in results if not result.inout]
+        return [_full(result.layout, 0) for result in results]
     call = TemplateCall(
         kernel=kernel,
         source=source,
         tensors=nodes,
         results=results,
         size_arguments=sizes.arguments,
+        size_hints=sizes.hints,
         index_dtype=binding.index_dtype,
     )
-    for name in call.allowed_prologue_inps:
-        # The scheduler keeps whatever reads much, or calculates in f32, out of a template. Here the
-        # point has said yes.
-        buffer = V.graph.name_to_buffer.get(name)  # not an input of the graph
-        if buffer is not None and (operation := buffer.get_defining_op()) is not None:
-            V.graph.invoke_quant_ops.add(operation.get_operation_name())
     made = call.boxes()
-    for param in inout:
-        _replace(boxes[param.name], made[param.name], unnamed=param.name in unnamed)
-    return [made[output.name] for output in kernel.outputs]
+    return [made[result.param] for result in results]
 
 
 def _bind(
@@ -138,6 +121,7 @@ def _bind(
             [*(node.get_layout() for node in nodes.values()), *(result.layout for result in results)]
         ),
         f32_precision=f32_precision,
+        budget=budget_of(results[0].layout.device),
     )
 
 
@@ -169,19 +153,6 @@ def _realize(box: TensorBox) -> IRNode:
     return node
 
 
-def _value_of(box: TensorBox) -> Any:
-    """What a box holds, if it is a tensor of its own and not a view."""
-    return box.data.data if isinstance(box.data, StorageBox) else box.data
-
-
-def _replace(box: TensorBox, made: TensorBox, *, unnamed: bool) -> None:
-    """From here on, `box` is `made`. `unnamed`: nobody could refer to its buffer before this call."""
-    if unnamed and isinstance(box.data, StorageBox) and isinstance(made.data, StorageBox):
-        box.data.data = made.data.data
-    else:
-        mutate_to(box, made)
-
-
 def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:
     """Guards the sizes that the kernel's text must know to be what they are now."""
     for name, axis in tdsl.lower.static_axes(kernel):
@@ -194,15 +165,7 @@ def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:
 
 
 def _layout_of(fake: Any) -> FixedLayout:
-    size = [_expr(s) for s in fake.shape]
-    return FixedLayout(fake.device, fake.dtype, size, FlexibleLayout.contiguous_strides(size))
-
-
-def _contiguous(box: TensorBox) -> FixedLayout:
-    size = box.get_size()
-    return FixedLayout(
-        box.get_device_or_error(), box.get_dtype(), size, FlexibleLayout.contiguous_strides(size)
-    )
+    return FixedLayout(fake.device, fake.dtype, list(map(_expr, fake.shape)), list(map(_expr, fake.stride())))
 
 
 def _expr(size: Any) -> sympy.Expr:

@@ -6,16 +6,22 @@ else in tdsl imports from `torch._*` or `triton.runtime`; what differs between r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Sizes, strides and indices of Inductor's are sympy expressions; it is PyTorch's dependency, not ours.
 import sympy  # type: ignore[import-untyped]
 import torch
+
+# The current level of forward-mode derivatives.
+import torch.autograd.forward_ad as forward_ad
 from torch._C import _after_autograd_keyset as after_autograd
 
 # Inside an operator's own autograd function: the call that lies below it.
 from torch._C import _AutoDispatchBelowAutograd as below_autograd
+
+# Which transform of `torch.func` a call is within.
+from torch._C._functorch import TransformType
 
 # Switches the cache of compiled graphs off, for those who want to see the code.
 from torch._functorch import config as functorch_config
@@ -25,6 +31,9 @@ from torch._inductor import config as inductor_config
 
 # The IR that a lowering reads and makes.
 from torch._inductor import decomposition, ir
+
+# Compile workers, and the table of what they have been asked for.
+from torch._inductor.async_compile import AsyncCompile, CompiledTritonKernels
 
 # Loads a module from its text, through Inductor's cache on disk.
 from torch._inductor.codecache import PyCodeCache
@@ -64,7 +73,7 @@ from torch._inductor.codegen.triton_utils import (
     # Argument name -> Triton type.
     signature_to_meta,
 )
-from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep
+from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep, index_vars_no_squeeze
 from torch._inductor.ir import (
     ComputedBuffer,
     ExternKernel,
@@ -74,7 +83,6 @@ from torch._inductor.ir import (
     Layout,
     MultiOutput,
     MultiOutputLayout,
-    MutableBox,
     Pointwise,
     StorageBox,
     TemplateBuffer,
@@ -83,23 +91,24 @@ from torch._inductor.ir import (
 
 # The layout of a node that writes into a buffer that exists: a copy into an argument, say.
 from torch._inductor.ir import MutationLayoutSHOULDREMOVE as MutationLayout
+
+# The loops of pointwise work, and how it is given others.
+from torch._inductor.loop_body import LoopBody
 from torch._inductor.lowering import (
     # A call of the operator itself, for where there is no kernel of ours.
     fallback_handler,
     # Lowerings of ATen operators, for what our lowering leaves to them (empty outputs).
     lowerings,
-    # Makes a tensor of the graph be another from here on: how a mutation is expressed.
-    mutate_to,
     # The public-in-spirit way to lower a custom operator.
     register_lowering,
 )
-
-# What Inductor's kernels call in Triton: reductions that keep NaN, among others.
-from torch._inductor.runtime import triton_helpers
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
     FusedSchedulerNode,
+    # A user of a buffer that is the end of the graph.
+    OutputNode,
+    SchedulerBuffer,
     SchedulerNode,
     # A fused node's dependencies, after the loops of its parts were reordered.
     refresh_group_node_dependencies,
@@ -113,7 +122,9 @@ from torch._inductor.utils import (
     sympy_product,
 )
 from torch._inductor.virtualized import V
+from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.functions import FloorDiv, ModularIndexing
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 # A tile's array in Triton's interpreter, and what calculates with it.
@@ -132,6 +143,14 @@ def fits_in_32_bits(number: sympy.Expr | int) -> bool:
     return bool(TritonScheduling.can_use_32bit_indexing(sympy.sympify(number), []))
 
 
+def replace_loops(node: SchedulerNode, body: LoopBody) -> None:
+    """Gives a node other loops. Since 2.13 a scheduler that does not fuse after all wants the old ones back."""
+    notify = getattr(node, "_before_loop_state_mutation", None)
+    if notify is not None:
+        notify()
+    node._body, node._sizes = body, body.sizes
+
+
 def raw_stream(device: torch.device) -> int:
     """The current stream of a GPU, as a launcher takes it; the interpreter has none."""
     if device.type != "cuda":
@@ -147,6 +166,57 @@ def register_decomposition(op: torch._ops.OpOverload, function: Callable[..., An
     """Makes `function` what Inductor traces in place of `op`. Its table is copied once, on first use."""
     decomposition.register_decomposition([op])(function)
     decomposition.fast_random_decomps.cache_clear()
+
+
+def without_wrappers(args: Sequence[Any]) -> list[Any]:
+    """The arguments of a call, while a graph is made free of mutation: as they are now, below that."""
+
+    def bare(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not torch._is_functional_tensor(value):
+            return value
+        torch._sync(value)  # type: ignore[no-untyped-call]
+        return torch._from_functional_tensor(value)
+
+    return [bare(value) for value in args]
+
+
+def call_functional(
+    op: torch._ops.OpOverload, args: Sequence[Any], inner: Sequence[Any], written: Sequence[int]
+) -> tuple[torch.Tensor, ...]:
+    """A call, while a graph is made free of mutation, as PyTorch's own in-place operators make theirs.
+
+    `op` returns outputs, and then new values of the arguments at the positions `written`. Those arguments
+    are their new values from here on, and so are their bases and views; the outputs are returned. `inner`:
+    the arguments without their wrappers.
+    """
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)):
+        made = op(*inner)
+    made = (made,) if isinstance(made, torch.Tensor) else tuple(made)
+    outputs, news = made[: len(made) - len(written)], made[len(made) - len(written) :]
+    for position, new in zip(written, news, strict=True):
+        torch._functionalize_replace(args[position], new)
+        torch._functionalize_commit_update(args[position])
+        torch._functionalize_sync(args[position])
+    return tuple([torch._to_functional_tensor(output) for output in outputs])
+
+
+def has_tangent(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether a forward-mode derivative is being taken by one of them."""
+    if forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def in_transform() -> bool:
+    """Whether a derivative is being taken by `torch.func`, below whose wrappers no node of ours can be."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    return interpreter is not None and interpreter.key() in (TransformType.Grad, TransformType.Jvp)
+
+
+def without_mutation(function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What `function` returns, traced as if it wrote to nothing. `torch.func.functionalize` has no place
+    inside a decomposition."""
+    return dispatch_functionalize(function, FunctionalTensorMode())(*args)
 
 
 def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None:

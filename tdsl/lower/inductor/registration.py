@@ -23,6 +23,7 @@ from tdsl.lower.inductor.private import (
     after_autograd,
     below_autograd,
     fallback_handler,
+    inductor_config,
     register_decomposition,
     register_lowering,
 )
@@ -34,6 +35,16 @@ Reference = Callable[[tuple[Any, ...]], Any]
 def interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter, which needs no GPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def runs_without_python() -> bool:
+    """Whether what is being compiled is called from C++, where Triton's interpreter does not reach."""
+    return bool(inductor_config.cpp_wrapper)
+
+
+def accumulates(kernel: Kernel) -> bool:
+    """Whether programs add to one element, in the order in which they happen to come."""
+    return any(isinstance(node, ir.Accumulate) for node in ir.walk(kernel))
 
 
 def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Reference) -> None:
@@ -48,11 +59,12 @@ def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Refe
         devices = [box.get_device() for param, box in _boxes(kernel, arguments)]
         if devices[0].type == "cpu" and (not interpreted() or V.graph.cpp_wrapper):
             return fallback(*args, **kwargs)
+        if torch.are_deterministic_algorithms_enabled() and accumulates(kernel):
+            return fallback(*args, **kwargs)
         value = V.graph.current_node.meta["val"]
-        # Where the call was made functional, the new values of what it writes to follow the outputs.
-        outputs = (value if isinstance(value, tuple | list) else [value])[: len(kernel.outputs)]
-        made = lower_call(kernel, arguments, outputs, f32_precision(devices[0].type))
-        return None if not kernel.outputs else made[0] if len(made) == 1 else tuple(made)
+        results = value if isinstance(value, tuple | list) else [value]
+        made = lower_call(kernel, arguments, results, f32_precision(devices[0].type))
+        return made[0] if len(made) == 1 else tuple(made)
 
     register_lowering(op, type_promotion_kind=None)(lower)
     register_decomposition(op, lambda *args: reference(args))

@@ -14,7 +14,7 @@ from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.loops import follow
-from tdsl.lower.inductor.placement import place
+from tdsl.lower.inductor.obstacles import is_call, obstacle, record_refusals
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     CppScheduling,
@@ -25,6 +25,7 @@ from tdsl.lower.inductor.private import (
     extend_scheduling,
     inductor_config,
 )
+from tdsl.lower.inductor.tuning import compile_ahead
 
 
 class TemplateScheduling:
@@ -32,12 +33,12 @@ class TemplateScheduling:
 
     def __init__(self, scheduler: Any) -> None:
         super().__init__(scheduler)  # type: ignore[call-arg]
-        self._templates = TritonScheduling(scheduler)
+        self._templates: TritonScheduling = _TritonScheduling(scheduler)
 
     def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         # The scheduler has compared what one writes with what the other reads, element by element.
-        if _is_call(node1) or _is_call(node2):
-            return _can_place(node1, node2)
+        if is_call(node1) or is_call(node2):
+            return obstacle(node1, node2) is None
         return super().can_fuse_vertical(node1, node2)  # type: ignore[misc, no-any-return]
 
     def can_fuse_multi_outputs_template(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
@@ -50,23 +51,23 @@ class TemplateScheduling:
             for param, buffer in call.result_buffers.items():
                 follow(node2, buffer, call.results[param].layout)
         return (
-            _is_call(node1)
-            and not _is_call(node2)
+            is_call(node1)
+            and not is_call(node2)
             and bool(node1.get_operation_names() & node2.ancestors)
             and not node2.get_operation_names() & node1.ancestors
             and node1.get_device() == node2.get_device()
             and not (node1.get_buffer_names() | node2.get_buffer_names()) & V.graph.no_fuse_buffer_names
-            and _can_place(node1, node2)
+            and obstacle(node1, node2) is None
             and self.scheduler.can_fuse_vertical(node1, node2)  # type: ignore[attr-defined]
         )
 
     def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-        if _is_call(node1) or _is_call(node2) or _is_awaited(node1) or _is_awaited(node2):
+        if is_call(node1) or is_call(node2) or _is_awaited(node1) or _is_awaited(node2):
             return False
         return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
 
     def fuse(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> FusedSchedulerNode:
-        if _is_call(node1) or _is_call(node2):
+        if is_call(node1) or is_call(node2):
             return FusedSchedulerNode.fuse(node1, node2)
         return super().fuse(node1, node2)  # type: ignore[misc, no-any-return]
 
@@ -91,11 +92,31 @@ class TemplateScheduling:
                 kernel, render, template_node, epilogue_nodes, prologue_nodes
             )
         self._templates.codegen_comment([*prologue_nodes, template_node, *epilogue_nodes], kernel.kernel_name)
+        for refusal in record_refusals(template_node, epilogue_nodes, prologue_nodes):
+            V.graph.wrapper_code.make_comment(f"{V.graph.wrapper_code.comment} tdsl: {refusal}")
         kernel.call_kernel(kernel.kernel_name, call)
         V.graph.removed_buffers |= kernel.removed_buffers
         V.graph.inplaced_to_remove |= kernel.inplaced_to_remove
         self.free_buffers_in_scheduler()  # type: ignore[attr-defined]
         return None
+
+
+class _TritonScheduling(TritonScheduling):
+    """Generates the kernels of template calls."""
+
+    def _emit_kernel_to_wrapper(
+        self,
+        wrapper: Any,
+        kernel: Any,
+        src_code: str,
+        kernel_name: str,
+        subs_name: str,
+        *args: Any,
+    ) -> None:
+        # Here the text is final, the kernel's name in it.
+        if kernel.call.primary.device.type != "cpu":
+            compile_ahead(subs_name, src_code)
+        super()._emit_kernel_to_wrapper(wrapper, kernel, src_code, kernel_name, subs_name, *args)  # type: ignore[no-untyped-call]
 
 
 class CpuScheduling(TemplateScheduling, CppScheduling):
@@ -106,17 +127,6 @@ class GpuScheduling(TemplateScheduling, CUDACombinedScheduling):
     """Inductor's scheduling for a GPU, with template calls."""
 
 
-def _can_place(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-    """Whether a kernel can have both: one is, or holds, a template call."""
-    if _is_call(node1) and _is_call(node2):
-        return False
-    nodes = [*node1.get_nodes(), *node2.get_nodes()]
-    at = next(at for at, node in enumerate(nodes) if node.is_template())
-    call = nodes[at].node
-    assert isinstance(call, TemplateCall), "one of the two is, or holds, a call"
-    return place(call, nodes[at + 1 :], nodes[:at]) is not None
-
-
 def _is_awaited(node: BaseSchedulerNode) -> bool:
     """Whether a node can move into the one template call that reads it, if it is left alone until then."""
     if node.is_reduction():
@@ -125,17 +135,15 @@ def _is_awaited(node: BaseSchedulerNode) -> bool:
         if len(buffer.users) != 1:
             return False
         user = buffer.users[0].node
-        if not isinstance(user, BaseSchedulerNode) or not _is_call(user):
+        if not isinstance(user, BaseSchedulerNode) or not is_call(user):
             return False
         call = user.get_template_node()
         assert call is not None, "it is a call"
         if buffer.get_name() not in call.get_allowed_prologue_inps():
             return False
+        if obstacle(node, user) is not None:
+            return False  # kept apart, it may as well share a kernel with others
     return True
-
-
-def _is_call(node: BaseSchedulerNode) -> bool:
-    return isinstance(node.get_template_node(), TemplateCall)
 
 
 def extend_schedulings() -> None:

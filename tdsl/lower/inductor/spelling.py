@@ -1,6 +1,6 @@
 """The module that Inductor compiles: the decorator, the `def` line, and a kernel's body.
 
-    body lines, configs, arguments    ->    @triton_heuristics.cached_autotune(configs=[...], ...)
+    body lines, configs, arguments    ->    @template_autotune(configs=[...], ...)
                                             @triton.jit
                                             def triton_(in_ptr0, out_ptr0, ks0, BLOCK_M_: tl.constexpr): ...
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tdsl.lower.functions import reductions_text
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -24,6 +25,7 @@ from tdsl.lower.inductor.private import (
     equal_1_arg_indices,
     signature_to_meta,
 )
+from tdsl.lower.inductor.tuning import CLOSING, OPENING, tuning_key
 from tdsl.lower.triton import Config, TritonSource
 
 if TYPE_CHECKING:
@@ -31,12 +33,13 @@ if TYPE_CHECKING:
 
 COMPILED = (
     "import triton.language as tl",
+    "from tdsl.lower.inductor.autotuner import template_autotune",
     "from torch._inductor.runtime.triton_helpers import libdevice, math as tl_math",
     "triton_helpers.set_driver_to_gpu()",
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, tl_math, triton_helpers",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tl_math",
 )
 
 
@@ -66,6 +69,9 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
         kernel.triton_meta["reset_to_zero"] = tuple(map(str, accumulated))
     kernel.inductor_meta = {
         **launch_meta(source),
+        "tuning": tuning_key(
+            device, kernel.call.kernel, kernel.call.size_hints if len(source.configs) > 1 else {}
+        ),
         "kernel_name": str(Placeholder.DESCRIPTIVE_NAME),
         "mutated_arg_names": [],
         "optimize_mem": V.graph.is_inference or V.graph.is_backward,
@@ -85,16 +91,17 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
 
 def launch_meta(source: TritonSource) -> dict[str, Any]:
     """The grid of each config, for a launcher in Python and in C++, and which arguments are constants."""
+    grids = {config.constants: config.grid for config in source.configs}
     return {
         "grid_type": "PrecomputedGrid",
         "precomputed_grids": [
             {
-                "config": dict(config.constants),
-                "python": [config.grid, "1", "1"],
-                "cpp": [cpp_arithmetic(config.grid), "1", "1"],
-                "python_slow": [config.grid, "1", "1"],
+                "config": dict(constants),
+                "python": [grid, "1", "1"],
+                "cpp": [cpp_arithmetic(grid), "1", "1"],
+                "python_slow": [grid, "1", "1"],
             }
-            for config in source.configs
+            for constants, grid in grids.items()
         ],
         "extra_launcher_args": [],
         "declared_constexpr_names": [name for name, _ in source.configs[0].constants],
@@ -111,18 +118,20 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
+    functions = "" if device_type == "cpu" else reductions_text("\n".join(body))
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
         "",
+        *functions.splitlines(),
         *(["@interpreted"] if device_type == "cpu" else []),
-        "@triton_heuristics.cached_autotune(",
+        "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
         "    size_hints=None,",
-        "    configs=[",
+        OPENING,
         *(f"        {_spell_config(config)}," for config in configs),
-        "    ],",
+        CLOSING,
         f"    triton_meta={dict(triton_meta)!r},",
         "    heuristic_type=HeuristicType.TEMPLATE,",
         "    filename=__file__,",
@@ -133,8 +142,9 @@ def module_text(
         f"def {name}({', '.join(arguments)}):",
         *(f"    {line}" if line else "" for line in body),
     ]
-    text = "\n".join(line for line in lines) + "\n"
-    # The wrapper holds this text between ''' and hashes it before and after it is stripped.
+    # The wrapper holds this text between ''' on lines of their own. Asked for with exactly what stands there,
+    # a compile worker that began early is found again, and does not begin twice.
+    text = "\n" + "\n".join(lines) + "\n"
     assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
     return text
 

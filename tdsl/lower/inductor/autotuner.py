@@ -1,0 +1,141 @@
+"""The decorator of every kernel's module: Inductor's own autotuner, with four cares that it does not take.
+
+    @template_autotune(configs=[...], ...)    ->    a TemplateAutotuner, which is Inductor's CachingAutotuner
+    @triton.jit
+
+Two threads may make the first call at the same time; a cache file may be truncated, or its folder full; a
+candidate's `maxnreg` and `num_ctas` count; and each candidate's time is told as it is known. This module is
+imported by compile workers: nothing here may import the compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tdsl.lower.inductor.private_runtime import (
+    AutotuneCache,
+    CachingAutotuner,
+    cached_autotune,
+    hash_configs,
+    triton_config_to_hashable,
+)
+
+log = logging.getLogger(__name__)
+
+
+class TemplateAutotuner(CachingAutotuner):
+    """Compiles the candidates of one kernel, times them at its first call, and launches the winner."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        save = kwargs.get("save_cache_hook")
+        if save:
+            kwargs["save_cache_hook"] = _Saving(save)
+        super().__init__(*args, **kwargs)
+
+    def _create_compile_options(self, cfg: Any, compile_meta: dict[str, Any]) -> dict[str, Any]:
+        options: dict[str, Any] = super()._create_compile_options(cfg, compile_meta)
+        if cfg.maxnreg is not None:
+            options["maxnreg"] = cfg.maxnreg
+        if cfg.num_ctas != 1:
+            options["num_ctas"] = cfg.num_ctas
+        return options
+
+    def autotune_to_one_config(self, *args: Any, **kwargs: Any) -> None:
+        # A thread that comes second finds the winner: the losers are unloaded by now.
+        with self.lock:
+            if len(self.launchers) > 1:
+                log.info("%s: timing %d candidates", self.fn.__name__, len(self.launchers))
+                super().autotune_to_one_config(*args, **kwargs)  # type: ignore[no-untyped-call]
+                log.info("%s: the winner is %s", self.fn.__name__, self.launchers[0].config)
+
+    def bench(self, launcher: Any, *args: Any, **kwargs: Any) -> float:
+        time: float = super().bench(launcher, *args, **kwargs)  # type: ignore[no-untyped-call]
+        log.info(
+            "%s: %.4f ms, %s registers, %s spilled, %s bytes shared: %s",
+            self.fn.__name__,
+            time,
+            launcher.n_regs,
+            launcher.n_spills,
+            launcher.shared,
+            launcher.config,
+        )
+        return time
+
+    def recheck_autotune_cache(self, *args: Any, **kwargs: Any) -> None:
+        kept = list(self.compile_results)
+        configs = [result.config for result in kept]
+        try:
+            super().recheck_autotune_cache(*args, **kwargs)
+            broken = not _are_among([result.config for result in self.compile_results], configs)
+        except Exception as error:
+            log.debug("the stored winner of %s", self.filename, exc_info=error)
+            broken = True
+        if broken:
+            _discard(self.filename, configs, self.inductor_meta)
+            self.compile_results = kept
+
+
+class _Saving:
+    """Stores the winner, where it can: a call that has its result is right without."""
+
+    def __init__(self, save: Callable[..., None]) -> None:
+        self.save = save
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            self.save(*args, **kwargs)
+        except OSError as error:
+            log.warning(
+                "the winner of a tuning could not be stored, and the next process times again: %s", error
+            )
+
+
+def template_autotune(*, configs: Sequence[Any], **settings: Any) -> Callable[[Any], Any]:
+    """What a kernel's module is decorated with. Takes what `cached_autotune` takes."""
+    try:
+        return _decorator(configs, settings)
+    except Exception as error:
+        log.debug("the stored winner of %s", settings["filename"], exc_info=error)
+        _discard(settings["filename"], configs, settings["inductor_meta"])
+    return _decorator(configs, settings)
+
+
+def _decorator(configs: Sequence[Any], settings: dict[str, Any]) -> Callable[[Any], Any]:
+    # Inductor takes what it reads out of these tables.
+    fresh = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    decorate: Callable[[Any], Any] = cached_autotune(
+        configs=list(configs), caching_autotuner_cls=TemplateAutotuner, **fresh
+    )
+
+    def checked(function: Any) -> Any:
+        made = decorate(function)
+        if isinstance(made, TemplateAutotuner):
+            if not _are_among(made.configs, configs):
+                _discard(settings["filename"], configs, settings["inductor_meta"])
+                return _decorator(configs, settings)(function)
+            # A winner that was read has lost what Inductor does not store.
+            known = {triton_config_to_hashable(config): config for config in configs}
+            made.configs = [known[triton_config_to_hashable(config)] for config in made.configs]
+        return made
+
+    return checked
+
+
+def _are_among(found: Sequence[Any], configs: Sequence[Any]) -> bool:
+    known = [triton_config_to_hashable(config) for config in configs]
+    return all(triton_config_to_hashable(config) in known for config in found)
+
+
+def _discard(filename: str | None, configs: Sequence[Any], inductor_meta: dict[str, Any]) -> None:
+    """Removes a stored winner that is none, so that the next process need not warn again."""
+    cache = AutotuneCache.create(inductor_meta, filename or "", hash_configs(list(configs)))
+    path = cache.local_cache[1] if cache is not None and cache.local_cache is not None else None
+    log.warning("a stored tuning result cannot be read and is ignored: %s", path)
+    try:
+        if path is not None:
+            os.unlink(path)
+    except OSError:
+        pass

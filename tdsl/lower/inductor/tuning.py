@@ -1,0 +1,110 @@
+"""What a call may spend on tuning, under which key the winner is kept, and compiling candidates side by side.
+
+    configs=[            configs=[          configs=[
+        c0,         ->       c0,                              each in a compile worker; the kernel with all
+        c1,                                     c1,           of them finds each in Triton's cache
+    ],                   ],                 ],
+
+Candidates that cannot fit are dropped before (`lower.budget`); the kernel's autotuner (`autotuner`) times
+those that are left, at its first call, with what was fused. The winner is stored under the hash of the
+kernel's module, so everything that it depends on must be in that text: the device, the template, and for
+sizes that vary from call to call, the power of two above the likely one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+import tdsl
+from tdsl import ir
+from tdsl.lower.budget import Budget
+from tdsl.lower.inductor.private import AsyncCompile, CompiledTritonKernels, inductor_config
+
+log = logging.getLogger(__name__)
+
+CANDIDATES, CANDIDATES_UNDER_MAX_AUTOTUNE = 8, 16
+REGISTERS = 255  # of 32 bits, that a thread of a GPU of NVIDIA's can name; AMD's have 512
+SMALLEST_BUCKET = 16
+POOL_SECONDS = 30  # to wait for compile workers that are still starting
+
+OPENING, CLOSING = "    configs=[", "    ],"  # the lines around a module's candidates
+
+
+def budget_of(device: torch.device) -> Budget | None:
+    """What the candidates of one call may use on `device`; None in the interpreter, which tunes nothing.
+
+    Where results must be the same in every run, nothing is timed: the author's first candidate that fits.
+    """
+    if device.type == "cpu":
+        return None
+    most = CANDIDATES_UNDER_MAX_AUTOTUNE if inductor_config.max_autotune else CANDIDATES
+    if inductor_config.deterministic or torch.are_deterministic_algorithms_enabled():
+        most = 1
+    return _budget(device, most)
+
+
+@cache
+def _budget(device: torch.device, most: int) -> Budget:
+    properties = torch.cuda.get_device_properties(device)
+    amd = torch.version.hip is not None
+    shared = getattr(properties, "shared_memory_per_block_optin", None)
+    return Budget(
+        most=most,
+        shared_memory=shared or (getattr(properties, "shared_memory_per_block", None) if amd else None),
+        registers=2 * REGISTERS + 2 if amd else REGISTERS,
+        warp_size=getattr(properties, "warp_size", None) or 32,
+        asynchronous=not amd and (properties.major or 0) >= 9,
+    )
+
+
+def bucket(size: int) -> int:
+    """The sizes that are tuned as one: those up to a power of two."""
+    return max(SMALLEST_BUCKET, 1 << max(size - 1, 0).bit_length())
+
+
+def tuning_key(device: torch.device, kernel: ir.Kernel, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """What a winner depends on and a kernel's text would not say. `sizes`: likely ones, by argument."""
+    template = hashlib.sha256(f"{kernel.source.text}\0{kernel.name}".encode("utf-8", "surrogatepass"))
+    return {
+        "tdsl": tdsl.__version__,
+        "template": f"{kernel.name} {template.hexdigest()[:16]}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "sizes": {name: bucket(size) for name, size in sizes.items()},
+    }
+
+
+def single_candidates(text: str) -> Iterator[str]:
+    """A kernel's module once per candidate: the same function, from the same line on, with that one only."""
+    lines = text.split("\n")
+    start, stop = lines.index(OPENING) + 1, lines.index(CLOSING)
+    for kept in range(start, stop):
+        yield "\n".join(line if not start <= at < stop or at == kept else "" for at, line in enumerate(lines))
+
+
+def compile_ahead(name: str, text: str) -> None:
+    """Hands the candidates of a module to the compile workers, if there are several and workers."""
+    copies = list(single_candidates(text))
+    if len(copies) == 1 or not _workers_are_ready():
+        return
+    log.info("%s: compiling %d candidates", name, len(copies))
+    # The kernel itself begins with the first.
+    for copy in copies[1:]:
+        AsyncCompile().triton(name, copy)
+        CompiledTritonKernels.remove_future(copy)  # nobody will ask for it
+
+
+def _workers_are_ready() -> bool:
+    # One after another in this process, all candidates take longer than workers take to start.
+    if AsyncCompile.use_process_pool():
+        return True
+    try:
+        AsyncCompile.wait_pool_ready(timeout=POOL_SECONDS)
+    except Exception as error:
+        log.info("no compile workers: %s", error)
+    return bool(AsyncCompile.use_process_pool())
