@@ -107,7 +107,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple(kind for kind in self._kinds if kind[2] != "tensor")
         self.op = _operator(self)
-        self._name = str(self.op)
+        self._name, self._refusal = str(self.op), _refusal()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
@@ -154,12 +154,14 @@ class Template:
     def _refuse(self, message: str) -> None:
         if torch.compiler.is_compiling():
             # Dynamo cannot raise our error, but shows the one that an operator raises.
-            _refusal()(self._name, message)
+            self._refusal(self._name, message)
         raise _refused(self.template, message)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""
-        _resolve(self.template, dict(zip(self._parameters, args, strict=True)))
+        arguments = dict(zip(self._parameters, args, strict=True))
+        _resolve(self.template, arguments)
+        _check_written(_by_op[self.op], arguments)
 
     def __repr__(self) -> str:
         return f"<template {self.template.name}: {self.op}>"

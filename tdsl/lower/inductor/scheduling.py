@@ -62,7 +62,9 @@ class TemplateScheduling:
         )
 
     def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-        if _is_call(node1) or _is_call(node2) or _is_awaited(node1) or _is_awaited(node2):
+        if _is_call(node1) or _is_call(node2):
+            return False
+        if any(_is_awaited(node) or _is_copied_back(node) for node in (node1, node2)):
             return False
         return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
 
@@ -147,6 +149,19 @@ def _is_awaited(node: BaseSchedulerNode) -> bool:
         if buffer.get_name() not in call.get_allowed_prologue_inps():
             return False
     return True
+
+
+def _is_copied_back(node: BaseSchedulerNode) -> bool:
+    """Whether a node can be the store in place of the template call that it reads, if it is left alone."""
+    if not node.has_aliasing_or_mutation():
+        return False
+    scheduler = node.scheduler
+    for name in {dep.name for dep in node.read_writes.reads}:
+        if name in scheduler.name_to_buf:
+            producer = scheduler.name_to_fused_node[scheduler.name_to_buf[name].defining_op_name()]
+            if producer is not node and _is_call(producer) and _can_place(producer, node):
+                return True
+    return False
 
 
 def _is_call(node: BaseSchedulerNode) -> bool:
