@@ -204,7 +204,11 @@ def _accepts(value: Any, kind: str) -> bool:
 
 
 def _described(value: Any) -> str:
-    return "a tensor" if isinstance(value, torch.Tensor) else repr(value)
+    if isinstance(value, torch.Tensor):
+        return "a tensor"
+    if torch.compiler.is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
+        return "an int" if isinstance(value, int) else "a float"  # which one may not be known
+    return repr(value)
 
 
 def _refused(kernel: ir.Kernel, message: str) -> TdslError:
@@ -428,7 +432,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
         def functionalize(*args: Any) -> Any:
             inner = without_wrappers(args)
-            _check_written(operator, operator.arguments(inner))
+            _check_written(operator, operator.arguments(tuple(inner)))
             return operator.shaped(call_functional(functional, args, inner, operator.written))
 
         def batch(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -733,7 +737,7 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
                 # Another kind of derivative: PyTorch has it of all that the reference calls.
                 arguments = operator.arguments(args)
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
-            return Call.apply(keyset, *args)
+            return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
         result = call_below_autograd(op, keyset, args)
         # Whoever saved a written tensor for a gradient must notice.
         written = [

@@ -193,7 +193,8 @@ def _indices(node: SchedulerNode, result: str) -> tuple[sympy.Expr, sympy.Expr] 
     reads = set(node._body.get_all_read_expr(result))
     if len(reads) != 1:
         return None
-    return reads.pop(), node._body.get_write_expr(node.node.get_name())
+    (written,) = node.get_buffer_names()
+    return reads.pop(), node._body.get_write_expr(written)
 
 
 def _only_inout_reads(call: TemplateCall, placement: Placement, nodes: Sequence[BaseSchedulerNode]) -> bool:

@@ -160,7 +160,7 @@ def without_wrappers(args: Sequence[Any]) -> list[Any]:
     def bare(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not torch._is_functional_tensor(value):
             return value
-        torch._sync(value)  # type: ignore[no-untyped-call]
+        torch._functionalize_sync(value)
         return torch._from_functional_tensor(value)
 
     return [bare(value) for value in args]
@@ -190,7 +190,7 @@ def has_tangent(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether a forward-mode derivative is being taken by one of them."""
     if forward_ad._current_level < 0 and _transform() != TransformType.Jvp:
         return False
-    return any(torch._VF._unpack_dual(tensor, level=0)[1] is not None for tensor in tensors)  # type: ignore[attr-defined]
+    return any(torch._VF._unpack_dual(tensor, level=0)[1] is not None for tensor in tensors)
 
 
 def in_transform() -> bool:
