@@ -156,9 +156,7 @@ def written_code() -> Iterator[list[str]]:
 
 _KERNEL = re.compile(r"^(?:    )?(\w+) = async_compile\.\w+\(", re.MULTILINE)
 _LIBRARY = re.compile(r"\b((?:extern_kernels|torch\.ops)\.[\w.]+)\(")
-_TMA = re.compile(
-    r"make_tensor_descriptor|TensorDescriptor|experimental_device_tensormap|tma_", re.IGNORECASE
-)
+_TMA = re.compile(r"make_tensor_descriptor|TensorDescriptor|create_2d_tma")
 
 
 def parts_of(texts: list[str]) -> tuple[list[str], bool]:

@@ -31,8 +31,6 @@ def floor(record: dict[str, Any], ceilings: dict[str, float]) -> tuple[float, st
         return None
     memory = record["bytes"] / ceilings["copy_bytes_per_second"] * 1e6
     arithmetic = record["flops"] / ceilings["matmul_flops_per_second"] * 1e6
-    if record["group"] == "norm" or record.get("arithmetic") is False:
-        return memory, "bytes"
     return max((memory, "bytes"), (arithmetic, "operations"))
 
 
@@ -178,26 +176,41 @@ def failures(results: dict[str, Any]) -> Iterator[str]:
 
 
 def choices(results: dict[str, Any]) -> Iterator[str]:
-    """What our kernels are: the chosen config and its resources."""
+    """What our kernels reach, and what they are: the chosen config and its resources."""
+    ceilings = results["ceilings"]
     found = []
     for row, record in results["rows"].items():
         ours = record["contenders"].get(OURS, {})
+        reached = _reached(record, microseconds(record, OURS), ceilings)
         for kernel in ours.get("chosen", ()):
             if "error" in kernel:
                 continue
             config = ", ".join(f"{name.rstrip('_')}={value}" for name, value in kernel["config"].items())
             found.append(
-                f"| {row} | {config}, {kernel['num_warps']} warps, {kernel['num_stages']} stages | "
+                f"| {row} | {reached} | {config}, {kernel['num_warps']} warps, {kernel['num_stages']} stages | "
                 f"{kernel['registers']} | {kernel['spills']} | {kernel['shared']} | {kernel['programs'] or ''} | "
                 f"{kernel['candidates']} |"
             )
     if found:
         yield ""
-        yield "What was chosen for our kernels:"
+        yield "What our kernels reach, and what was chosen for them:"
         yield ""
-        yield "| row | config | registers | spilled bytes | shared bytes | programs | candidates |"
-        yield "| --- | --- | --- | --- | --- | --- | --- |"
+        yield (
+            "| row | TB/s | TFLOP/s | config | registers | spilled bytes | shared bytes | programs | candidates |"
+        )
+        yield "|" + " --- |" * 9
         yield from found
+
+
+def _reached(record: dict[str, Any], us: float | None, ceilings: dict[str, float]) -> str:
+    """Two cells: bandwidth and rate, each with its share of the ceiling."""
+    if us is None or not ceilings:
+        return " | "
+    bandwidth, rate = record["bytes"] / us * 1e6, record["flops"] / us * 1e6
+    return (
+        f"{bandwidth / 1e12:.2f} ({bandwidth / ceilings['copy_bytes_per_second'] * 100:.0f}%) | "
+        f"{rate / 1e12:.0f} ({rate / ceilings['matmul_flops_per_second'] * 100:.0f}%)"
+    )
 
 
 def one_line(text: str) -> str:

@@ -173,6 +173,8 @@ class _Worker:
         return [_distance(one, true) for one, true in zip(leaves(call(*arguments)), truth, strict=True)]
 
     def time(self, moved: int) -> None:
+        gc.collect()
+        gc.freeze()  # each capture of a graph collects garbage: not all that the compiler left
         with self.lock:
             sets = [self.inputs(seed) for seed in range(sets_for(moved))]
             batches: dict[str, Batch] = {}

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdsl.diagnostics import TdslError
+from tdsl.refusal import Refusal, refusals
 
 if TYPE_CHECKING:
     from tdsl.api import Template, template
 
-__all__ = ["TdslError", "Template", "__version__", "template"]
+__all__ = ["Refusal", "TdslError", "Template", "__version__", "refusals", "template"]
 __version__ = "0.1.0"
 
 

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import threading
+import weakref
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
@@ -485,7 +486,13 @@ def _registered(operator: _Operator) -> torch._ops.OpOverload:
 
 @cache
 def _library() -> torch.library.Library:
-    return torch.library.Library("tdsl", "FRAGMENT")
+    library = torch.library.Library("tdsl", "FRAGMENT")
+    # PyTorch takes a library's operators away when Python exits; a thread that still calls one would end
+    # the process with an abort.
+    for reference in weakref.getweakrefs(library):
+        if isinstance(callback := getattr(reference, "__callback__", None), weakref.finalize):
+            callback.atexit = False
+    return library
 
 
 def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:

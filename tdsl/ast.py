@@ -370,12 +370,13 @@ class TileBound(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Load(Node):
-    """`load A[m, k] [else VALUE | unchecked] [nofuse]`."""
+    """`load A[m, k] [else VALUE | unchecked] [fuse | nofuse]`."""
 
     tensor: Ident
     subscripts: tuple[Expr, ...]
     otherwise: Expr | None
     unchecked: bool
+    fuse: bool
     nofuse: bool
 
 

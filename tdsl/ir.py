@@ -247,6 +247,7 @@ class Load(Typed):
     subscripts: tuple[Subscript, ...]  # one per declared dimension; `R...` counts as one
     otherwise: Expr | None  # what to read outside; a scalar
     unchecked: bool
+    fuse: bool  # a prologue that can be fused is, whatever it costs
     nofuse: bool
 
 

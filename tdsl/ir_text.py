@@ -213,6 +213,8 @@ def _expression(node: ir.Expr) -> tuple[str, int]:
                 text += f" else {_inside(otherwise, _SIGN)}"
             if node.unchecked:
                 text += " unchecked"
+            if node.fuse:
+                text += " fuse"
             if node.nofuse:
                 text += " nofuse"
             return text, _ATOM

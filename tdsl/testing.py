@@ -26,6 +26,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tdsl.refusal import Refusal, watch
+
 Program = Callable[..., Any]
 _FLOATS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16, torch.float32)
 
@@ -102,6 +104,7 @@ class Report:
     difference: float  # from PyTorch in the same dtypes
     error: float  # from PyTorch in float64
     eager_error: float  # of PyTorch in the same dtypes, from PyTorch in float64
+    refusals: tuple[Refusal, ...] = ()  # what was not fused, and why
 
     @property
     def kernel_text(self) -> str:
@@ -127,6 +130,7 @@ def assert_fused(
     exact: bool = False,
     reference: Program | None = None,
     dynamic: bool | None = None,
+    also: Sequence[Sequence[Any]] = (),
 ) -> Report:
     """Compile `fn` as one graph, run it, and compare what it returns and what it writes with PyTorch.
 
@@ -136,33 +140,42 @@ def assert_fused(
         at its largest, and one rounding more.
     reference: the same program in PyTorch; without it, `fn` with each template replaced by its reference.
     dynamic: as for torch.compile.
+    also: arguments of other sizes, which the program must take as it was compiled for `args`: compared as
+        those are. Without `dynamic`, the sizes in which they differ from `args` are the dynamic ones.
 
-    The program runs twice, the second time over memory that was filled with NaN, and must return the same
-    bits. Arguments keep their strides and what memory they share, and are not written to. Raises
-    AssertionError with what differs, where it does first, and by how much.
+    With each set of arguments the program runs twice, the second time over memory that was filled with NaN, and
+    must return the same bits. Arguments keep their strides and what memory they share, and are not written to. Raises
+    AssertionError with what differs, where it does first, and by how much, or with the kernels and what was
+    not fused.
     """
-    eager = _Outcome.of(reference or fn, args, float64=False)
-    truth = None if exact else _Outcome.of(reference or fn, args, float64=True)
     compiled = torch.compile(fn, fullgraph=True, dynamic=dynamic)
     first_args = copy_arguments(args)
-    result, found, code = count_kernels(compiled, *first_args)
+    if dynamic is None:
+        _mark_what_differs(first_args, also)
+    with watch() as kept_out:
+        result, found, code = count_kernels(compiled, *first_args)
+    refusals = tuple(dict.fromkeys(kept_out))
     actual = _Outcome.snapshot(result, first_args)
     _poison(result)
-    second_args = copy_arguments(args)
-    again = _Outcome(compiled(*second_args), second_args)
-
     names = _kernel_names(code)
     if kernels is not None and found != kernels:
-        listed = "".join(f"\n  {name}" for name in names)
+        listed = "".join(f"\n  {line}" for line in [*names, *refusals])
         raise AssertionError(f"expected {_count(kernels, 'kernel')}, compiled to {found}:{listed}")
-    _Comparison("the second run", again, actual).require_same_bits()
-    comparison = _Comparison("the compiled program", actual, eager)
-    if exact:
-        difference = comparison.require_equal()
-        error = eager_error = difference
-    else:
-        assert truth is not None
-        difference, error, eager_error = comparison.require_close(truth)
+    reference = reference or fn
+    with torch.compiler.set_stance("fail_on_recompile"):
+        again_args = copy_arguments(args)
+        again = _Outcome(compiled(*again_args), again_args)
+        worst = _compare(reference, args, actual, again, exact=exact)
+        for others in also:
+            runs = []
+            for _ in range(2):
+                copied = copy_arguments(others)
+                result = compiled(*copied)
+                runs.append(_Outcome.snapshot(result, copied))
+                _poison(result)
+            found_there = _compare(reference, others, *runs, exact=exact)
+            worst = [max(pair) for pair in zip(worst, found_there, strict=True)]
+    difference, error, eager_error = worst
     return Report(
         result=actual.result,
         kernels=found,
@@ -171,7 +184,29 @@ def assert_fused(
         difference=difference,
         error=error,
         eager_error=eager_error,
+        refusals=refusals,
     )
+
+
+def _compare(
+    reference: Program, args: Sequence[Any], actual: _Outcome, again: _Outcome, *, exact: bool
+) -> list[float]:
+    """Two runs with `args` against PyTorch: the largest difference, error, and error of PyTorch's own."""
+    eager = _Outcome.of(reference, args, float64=False)
+    _Comparison("the second run", again, actual).require_same_bits()
+    comparison = _Comparison("the compiled program", actual, eager)
+    if exact:
+        return [comparison.require_equal()] * 3
+    return list(comparison.require_close(_Outcome.of(reference, args, float64=True)))
+
+
+def _mark_what_differs(args: Sequence[Any], also: Sequence[Sequence[Any]]) -> None:
+    for others in also:
+        for mine, its in zip(args, others, strict=True):
+            if isinstance(mine, torch.Tensor):
+                for dim, (size, other) in enumerate(zip(mine.shape, its.shape, strict=True)):
+                    if size != other:
+                        torch._dynamo.maybe_mark_dynamic(mine, dim)
 
 
 def assert_same_bits(actual: Any, expected: Any) -> None:
@@ -318,7 +353,7 @@ class _Comparison:
             same = _equal(actual, expected)
             if actual.is_floating_point():
                 signs = torch.signbit(_wide(actual)) == torch.signbit(_wide(expected))
-                same &= signs | actual.isnan()
+                same &= signs | _wide(actual).isnan()
             self._require(path, actual, expected, ~same, "the same bits are required")
 
     def require_equal(self) -> float:
@@ -335,7 +370,7 @@ class _Comparison:
             if not (actual.is_floating_point() or actual.is_complex()):
                 self._require(path, actual, expected, ~_equal(actual, expected), "equal values are required")
                 continue
-            finite = exact.isfinite() & expected.isfinite()
+            finite = exact.isfinite() & _wide(expected).isfinite()
             same = _equal(actual, expected)
             self._require(path, actual, expected, ~(same | finite), "infinities and NaN must be the same")
             error = torch.where(finite, (_wide(actual) - exact).abs(), 0)

@@ -1,4 +1,5 @@
-"""Where there is no GPU, every test runs in Triton's interpreter; tests marked `gpu` are skipped."""
+"""Where there is no GPU, every test runs in Triton's interpreter; tests marked `gpu` are skipped. Those
+marked `full` are run by `-m full`, or with all others by `-m "full or not full"`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,12 @@ def pytest_configure() -> None:
     testing.device()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "full" not in config.option.markexpr:
+        skip = pytest.mark.skip(reason="runs with -m full")
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(skip)
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a GPU")
         for item in items:

@@ -11,7 +11,7 @@ import pytest
 import tdsl
 
 PACKAGE = Path(tdsl.__file__).parent
-DATA = {"source", "diagnostics", "types", "ast", "ir", "ir_text", "ir_verify", "signature"}
+DATA = {"source", "diagnostics", "types", "ast", "ir", "ir_text", "ir_verify", "refusal", "signature"}
 PASSES = {"grammar", "check", "lower"}
 ALLOWED = {
     "source": set(),
@@ -19,6 +19,7 @@ ALLOWED = {
     "diagnostics": {"source"},
     "ast": {"source"},
     "ir": {"source", "types"},
+    "refusal": {"source"},
     "ir_text": {"ir"},
     "ir_verify": {"ir"},
     "signature": {"source", "diagnostics", "types", "ir"},
@@ -30,7 +31,7 @@ ALLOWED = {
     "testing": DATA | PASSES | {"pipeline", "api"},
     "cli": DATA | PASSES | {"pipeline", "testing"},
     "__main__": {"cli"},
-    "__init__": {"api", "diagnostics"},
+    "__init__": {"api", "diagnostics", "refusal"},
 }
 HEAVY = {"torch", "triton", "sympy"}
 MAY_BE_HEAVY = ("api.py", "testing.py", "lower/inductor/")

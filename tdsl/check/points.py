@@ -92,6 +92,7 @@ def load(ctx: Context, node: ast.Load) -> ir.Expr | None:
         subscripts=tuple(subscripts),
         otherwise=otherwise,
         unchecked=node.unchecked,
+        fuse=node.fuse,
         nofuse=node.nofuse,
     )
     if tensor.inout:

@@ -57,7 +57,7 @@ _SPELLED = {
     **{"EQUAL": "'='", "ARROW": "'->'", "DOT": "'.'", "ELLIPSIS": "'...'", "OPTIONAL": "'?'"},
     **{"AUGMENTED": "'+='", "_NEWLINE": "the end of the line"},
 }
-_KEYWORDS = kinds("IN GRID BY TO IF ELSE CONST INOUT UNCHECKED NOFUSE WHERE")
+_KEYWORDS = kinds("IN GRID BY TO IF ELSE CONST INOUT UNCHECKED FUSE NOFUSE WHERE")
 _PREFIXES = kinds("SIGN INVERT NOT")
 _VALUES = kinds("NAME NUMBER STRING TRUE FALSE LOAD")
 _IDLE = "a value that is not stored or named does nothing"

@@ -621,6 +621,10 @@ class _Builder:
             elif word in ("else", "unchecked") and seen.keys() & {"else", "unchecked"}:
                 message = "a load has 'else VALUE' or 'unchecked', not both"
                 self.report(Code.BAD_POINT, message, self.span(option))
+            elif word in ("fuse", "nofuse") and seen.keys() & {"fuse", "nofuse"}:
+                message = "a load has 'fuse' or 'nofuse', not both"
+                help = "leave both out, and what fusing costs decides"
+                self.report(Code.BAD_POINT, message, self.span(option), help)
             seen[word] = option
             if isinstance(option, Tree):
                 otherwise, end = self.climb(option.children, 0, _SIGN)
@@ -631,6 +635,7 @@ class _Builder:
             subscripts=made,
             otherwise=otherwise,
             unchecked="unchecked" in seen,
+            fuse="fuse" in seen,
             nofuse="nofuse" in seen,
         )
 

@@ -19,6 +19,7 @@ from tdsl.lower.expressions import Expressions
 from tdsl.lower.extents import multiply, product
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
+from tdsl.lower.traffic import loaded_elements
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot
 from tdsl.lower.values import Value, aligned
 from tdsl.lower.writer import Writer
@@ -50,6 +51,7 @@ class Points:
         self.tiles = tiles
         self.expressions: Expressions  # set once both exist
         self._demands: dict[str, _Demand] = {}
+        self._elements = loaded_elements(specialization)
 
     def rely(self, points: frozenset[str], tile: ir.Tile) -> None:
         """Somebody needs the lanes outside `tile` of these load points to hold zero."""
@@ -87,6 +89,8 @@ class Points:
             neutral=None,
             other=other,
             fusable=not expr.nofuse,
+            always=expr.fuse,
+            elements=self._elements[expr.point],
         )
         tiles, mask = self.tiles, place.mask
 

@@ -54,6 +54,8 @@ class LoadSlot:
     neutral: str | None
     other: str
     fusable: bool  # False for `nofuse`
+    always: bool  # `fuse`: whatever it costs
+    elements: int  # about how many all programs load here together
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def spell(node: ast.Expr) -> str:
         case ast.Load(tensor=tensor, subscripts=subscripts):
             text = f"load {tensor.name}[{', '.join(map(spell, subscripts))}]"
             text += f" else {spell(node.otherwise)}" if node.otherwise is not None else ""
-            return f"({text}{' unchecked' * node.unchecked}{' nofuse' * node.nofuse})"
+            return f"({text}{' unchecked' * node.unchecked}{' fuse' * node.fuse}{' nofuse' * node.nofuse})"
 
 
 def passed(arguments: tuple[ast.Expr, ...], keywords: tuple[ast.Keyword, ...]) -> str:
@@ -133,6 +133,8 @@ def test_examples_parse_and_every_node_knows_its_text(path: Path) -> None:
         ("load A[m] else 0 + 1", "((load A[m] else 0) + 1)"),
         ("load A[m] unchecked nofuse", "(load A[m] unchecked nofuse)"),
         ("load A[m] nofuse else 0", "(load A[m] else 0 nofuse)"),
+        ("load A[m] fuse else 0", "(load A[m] else 0 fuse)"),
+        ("load A[m] unchecked fuse", "(load A[m] unchecked fuse)"),
         ("-load A[m] * load B[m]", "((- (load A[m])) * (load B[m]))"),
         ("load t[load i[r], n] else 0", "(load t[(load i[r]), n] else 0)"),
         ("load A[m] else load B[m] else 0", "(load A[m] else (load B[m] else 0))"),

@@ -89,6 +89,13 @@ template embed(ids: i64[R], table: T[V, N]) -> y: T[R, N]:
     for r, n in grid(R by BLOCK_R, N by BLOCK_N):
         store y[r, n] = load table[load ids[r], n] else 0
 
+template both(x: T[R...]) -> (y: T[R...], z: T[R]):
+    config BLOCK=64, num_warps=4
+    for r in grid(R by BLOCK):
+        v = load x[r]
+        store y[r] = v + 1
+        store z[r] = v * 2
+
 template less(a: T[M, N], b: T[M, N]) -> c: bool[M, N]:
     config BLOCK_M=16, BLOCK_N=32, num_warps=4
     for m, n in grid(M by BLOCK_M, N by BLOCK_N):
@@ -160,3 +167,8 @@ def embed(ids, table):
 @tdsl.template(source=TEXT)
 def less(a, b):
     return a < b
+
+
+@tdsl.template(source=TEXT)
+def both(x):
+    return x + 1, (x * 2).reshape(-1)

@@ -83,6 +83,8 @@ OVERRIDDEN = {
         "recheck_autotune_cache",
     ),
     private_runtime.AutotuneCache: ("create",),
+    private.SchedulerNode: ("apply_new_loop_order", "refresh_dependencies"),
+    private.LoopBody: ("get_all_read_expr", "get_all_write_expr"),
 }
 
 

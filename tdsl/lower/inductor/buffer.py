@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tdsl import ir
 from tdsl.ir import Kernel
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.private import (
@@ -33,6 +32,7 @@ from tdsl.lower.inductor.private import (
     sympy_product,
 )
 from tdsl.lower.triton import TritonSource
+from tdsl.refusal import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,17 @@ class TemplateCall(TemplateBuffer):
         self.primary = max(results, key=lambda result: len(result.layout.size)).layout
         several = len(results) > 1
         points = {slot.point: tensors[slot.param] for slot in source.load_slots()}
+        # Names of the buffers that stay in memory, made there or read from there, and why.
+        self.closed_inputs = _closed_inputs(source, tensors)
+        fusable = OrderedSet(
+            name for node in points.values() if (name := node.get_name()) not in self.closed_inputs
+        )
         unique = list({id(node): node for node in tensors.values()}.values())
         super().__init__(
             layout=MultiOutputLayout(device=self.primary.device) if several else self.primary,
             inputs=unique,
             make_kernel_render=_make_kernel_render,
-            allowed_prologue_inps=_fusable_inputs(kernel, source, tensors),
+            allowed_prologue_inps=fusable,
             named_inputs=points,
         )
         self.allow_prologue_fusion = True
@@ -87,10 +92,11 @@ class TemplateCall(TemplateBuffer):
                 self.result_buffers[result.param] = output.get_name()
         else:
             self.result_buffers[results[0].param] = self.get_name()
-        closed = {node.param for node in ir.walk(kernel) if isinstance(node, ir.Store) and node.nofuse}
-        stored = {slot.param for slot in source.store_slots()}
+        self.closed_results = {
+            self.result_buffers[param]: reason for param, reason in _closed_results(source, results).items()
+        }
         self.epilogue_fusable_outputs = {
-            name: param for param, name in self.result_buffers.items() if param in stored - closed
+            name: param for param, name in self.result_buffers.items() if name not in self.closed_results
         }
 
     def boxes(self) -> dict[str, TensorBox]:
@@ -121,6 +127,9 @@ class TemplateCall(TemplateBuffer):
             if buffer is not None and node.get_name() in self.allowed_prologue_inps:
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
                 follow(producer, node.get_name(), node.get_layout())
+                # Next the scheduler keeps out whatever reads much, or calculates in f32. What a prologue
+                # costs is for `cost` to say, which the scheduling asks.
+                V.graph.invoke_quant_ops |= producer.get_operation_names()
         # Only what was fused behind a call writes to a tensor that exists, and `placement` looks at that.
         return False
 
@@ -146,23 +155,56 @@ class OutputBuffer(MultiOutput):
         """Nothing is to be unpacked: the kernel was given this buffer."""
 
 
-def _fusable_inputs(kernel: Kernel, source: TritonSource, tensors: Mapping[str, IRNode]) -> OrderedSet[str]:
-    """Names of the buffers whose producer may move into the kernel.
+def _closed_inputs(source: TritonSource, tensors: Mapping[str, IRNode]) -> dict[str, Reason]:
+    """The buffers whose producer may not move into the kernel.
 
     Each point that reads one must permit it, and must see all of its elements, each once: a broadcast or
     a slice has another number of elements than what the producer computes.
     """
-    allowed: OrderedSet[str] = OrderedSet()
-    refused: OrderedSet[str] = OrderedSet()
-    closed = {node.point for node in ir.walk(kernel) if isinstance(node, ir.Load) and node.nofuse}
+    closed: dict[str, Reason] = {}
     for slot in source.load_slots():
         node = tensors[slot.param]
         name = node.get_name()
-        whole = V.graph.sizevars.statically_known_equals(
-            sympy_product(node.get_size()), sympy_product(V.graph.get_buffer(name).get_size())
-        )
-        (allowed if slot.point not in closed and whole else refused).add(name)
-    return allowed - refused
+        base = V.graph.get_buffer(name)
+        if not slot.fusable:
+            where = f" (line {slot.span.source.position(slot.span.start)[0]})" if slot.span else ""
+            closed[name] = Reason(
+                text=f"load {slot.point}{where} says 'nofuse'", help="take that away to let it in"
+            )
+        elif not V.graph.sizevars.statically_known_equals(
+            sympy_product(node.get_size()), sympy_product(base.get_size())
+        ):
+            closed.setdefault(
+                name,
+                Reason(
+                    text=f"'{slot.param}' is a slice of what it computes, or has it expanded: "
+                    f"{_shown(node.get_size())} of {_shown(base.get_size())}",
+                    help="slice or expand before the work, not behind it",
+                ),
+            )
+    return closed
+
+
+def _closed_results(source: TritonSource, results: Sequence[Result]) -> dict[str, Reason]:
+    """The results behind whose store nothing may go, by parameter."""
+    slots = {slot.param: slot for slot in source.store_slots()}
+    closed = {}
+    for result in results:
+        slot = slots.get(result.param)
+        if slot is None:
+            closed[result.param] = Reason(
+                text=f"'{result.param}' is a sum over programs ('accumulate'), and none of them sees all of it",
+                help="store it from one program to let work in",
+            )
+        elif not slot.fusable:
+            closed[result.param] = Reason(
+                text=f"the store of '{result.param}' says 'nofuse'", help="take that away to let it in"
+            )
+    return closed
+
+
+def _shown(sizes: Sequence[sympy.Expr]) -> str:
+    return f"[{', '.join(map(str, sizes))}]"
 
 
 def _make_kernel_render(call: TemplateCall, hint_override: int | None = None):  # type: ignore[no-untyped-def]

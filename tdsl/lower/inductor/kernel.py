@@ -74,7 +74,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         buf_name_to_prologue_group: Mapping[str, Sequence[BaseSchedulerNode]],
     ) -> None:
         placement = place(self.call, epilogue_nodes, prologue_nodes)
-        assert placement is not None, "the scheduling has fused only what can be placed"
+        assert isinstance(placement, Placement), "the scheduling has fused only what can be placed"
         self._placement = placement
         self._prologue_groups = buf_name_to_prologue_group
         self._unfused_epilogues = []

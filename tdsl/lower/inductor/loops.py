@@ -3,39 +3,63 @@
     x: [37, 70] with strides (1, 37)    sigmoid(x): loops (70, 37), as x lies in memory
     matmul(sigmoid(x), ...)             sigmoid(x): loops (37, 70), as the load point counts
 
-The scheduler fuses only what walks a tensor in one order, and reorders nothing around a template. Whether
-the two are then fused is still its decision.
+The scheduler fuses only what walks a tensor in one order, by loops whose lengths it knows to be the same,
+and reorders nothing around a template. Whether the two are then fused is still its decision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
+    FloorDiv,
     FusedSchedulerNode,
     Layout,
-    MemoryDep,
+    LoopBody,
+    ModularIndexing,
     SchedulerNode,
     V,
+    index_vars_no_squeeze,
     refresh_group_node_dependencies,
+    replace_loops,
     sympy,
+    sympy_dot,
+    sympy_product,
 )
 
 
 def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
-    """Reorder the loops of `node`, which reads or writes all of `buffer`, to walk it dimension by dimension.
+    """Give `node`, which reads or writes all of `buffer`, one loop for each dimension of `layout`, in order.
 
-    Leaves a node alone that does not reach the buffer by one loop per dimension.
+    Leaves a node alone whose loops do not walk the buffer dimension by dimension, or from its start to its
+    end.
     """
     parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
     if len(parts) != len(node.get_nodes()) or node.is_reduction() or node.is_template():
         return
-    order = _order(node, buffer, layout)
-    if order is None or order == sorted(order):
+    lengths = parts[0]._sizes[0]
+    if any(part._sizes != parts[0]._sizes for part in parts):
         return
-    if any(part._sizes != parts[0]._sizes or len(part._sizes[0]) != len(order) for part in parts):
+    index = _index(parts, buffer)
+    if index is None:
+        return
+    pairs = zip(layout.size, layout.stride, strict=True)
+    wanted = [(size, stride) for size, stride in pairs if size != 1]
+    order = _order(index, lengths, wanted)
+    if order is not None:
+        if order == sorted(order):
+            return
+        for part in parts:
+            part.apply_new_loop_order(order)
+    elif _needs_other_loops(index, lengths, wanted):
+        for part in parts:
+            _walk(part, wanted)
+    else:
         return
     for part in parts:
-        part.apply_new_loop_order(order)
+        # Spelled as a call's own reads and writes are.
+        part.refresh_dependencies(normalize=True, need_clear_tiling_cache=True)
         device = part.get_device()
         assert device is not None, "pointwise work is on a device"
         part.group = (device, V.graph.scheduler.get_backend(device).group_fn(part._sizes))
@@ -44,17 +68,76 @@ def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
         refresh_group_node_dependencies(node)
 
 
-def _order(node: BaseSchedulerNode, buffer: str, layout: Layout) -> list[int] | None:
-    """For each dimension of the tensor that is longer than one, the loop of `node` that walks it."""
-    found = {dep for dep in node.read_writes.reads_and_writes() if dep.name == buffer}
-    if len(found) != 1:
+def _index(parts: Sequence[SchedulerNode], buffer: str) -> sympy.Expr | None:
+    """Where in the buffer the nodes are, all of them, in terms of `_loop(0)`, `_loop(1)`, ..."""
+    found = set()
+    for part in parts:
+        body = part._body
+        names = {var: _loop(at) for at, var in enumerate(body.iter_vars)}
+        for index in (*body.get_all_read_expr(buffer), *body.get_all_write_expr(buffer)):
+            found.add(sympy.expand(index.xreplace(names)))
+    return found.pop() if len(found) == 1 else None
+
+
+def _loop(at: int) -> sympy.Symbol:
+    return sympy.Symbol(f"loop{at}", integer=True, nonnegative=True)
+
+
+def _order(
+    index: sympy.Expr, lengths: Sequence[sympy.Expr], wanted: Sequence[tuple[sympy.Expr, sympy.Expr]]
+) -> list[int] | None:
+    """For each dimension of the tensor that is longer than one, the loop that walks it."""
+    loops = [(size, index.coeff(_loop(at))) for at, size in enumerate(lengths)]
+    steps = sum(_loop(at) * step for at, (_, step) in enumerate(loops))
+    if sympy.expand(index - steps) != 0 or len(set(wanted)) != len(wanted):
         return None
-    (dep,) = found
-    if not isinstance(dep, MemoryDep):
+    if sorted(map(str, loops)) != sorted(map(str, wanted)):
         return None
-    loops = [(dep.index.coeff(var), size) for var, size in zip(dep.var_names, dep.size, strict=True)]
-    steps = sum(var * step for var, (step, _) in zip(dep.var_names, loops, strict=True))
-    wanted = [pair for pair in zip(layout.stride, layout.size, strict=True) if pair[1] != 1]
-    if sympy.expand(dep.index - steps) != 0 or sorted(map(str, loops)) != sorted(map(str, wanted)):
-        return None
-    return [loops.index(pair) for pair in wanted] if len(set(wanted)) == len(wanted) else None
+    return [loops.index(pair) for pair in wanted]
+
+
+def _needs_other_loops(
+    index: sympy.Expr, lengths: Sequence[sympy.Expr], wanted: Sequence[tuple[sympy.Expr, sympy.Expr]]
+) -> bool:
+    """Whether the loops walk memory from start to end, as the tensor fills it, but the scheduler cannot
+    see that they are the tensor's: its dimensions are in another order, or their product is known to be
+    the same by a guard only."""
+    strides = _contiguous(lengths)
+    flat = sympy.expand(sum(_loop(at) * stride for at, stride in enumerate(strides)))
+    mine, its = sympy_product(lengths), sympy_product(size for size, _ in wanted)
+    if sympy.expand(index - flat) != 0 or not V.graph.sizevars.statically_known_equals(mine, its):
+        return False
+    rest, step = list(wanted), sympy.S.One
+    while rest:
+        inner = [pair for pair in rest if pair[1] == step]
+        if len(inner) != 1:
+            return False
+        rest.remove(inner[0])
+        step = step * inner[0][0]
+    in_order = [stride for _, stride in wanted] == _contiguous([size for size, _ in wanted])
+    return not in_order or sympy.expand(mine - its) != 0
+
+
+def _contiguous(lengths: Sequence[sympy.Expr]) -> list[sympy.Expr]:
+    return [sympy_product(lengths[at + 1 :]) for at in range(len(lengths))]
+
+
+def _walk(node: SchedulerNode, wanted: Sequence[tuple[sympy.Expr, sympy.Expr]]) -> None:
+    """Replace the loops of `node` by those of a tensor that fills memory as the old ones walk it."""
+    old, lengths = node._body, node._sizes[0]
+    sizes: list[list[sympy.Expr]] = [[size for size, _ in wanted], []]
+
+    def body(indices: Sequence[sympy.Expr], _: Sequence[sympy.Expr]) -> object:
+        flat = sympy_dot(indices, [stride for _, stride in wanted])
+        # The first needs no remainder, by which a length that is equal by a guard only would come in.
+        split = [
+            FloorDiv(flat, stride) if at == 0 else ModularIndexing(flat, stride, size)
+            for at, (size, stride) in enumerate(zip(lengths, _contiguous(lengths), strict=True))
+        ]
+        return old(split, [])
+
+    # Traced, then copied: a body's own variables are all called p.
+    variables, ranges = index_vars_no_squeeze(*sizes, prefix="t")
+    traced = LoopBody(body, variables, ranges, *variables)
+    variables, ranges = index_vars_no_squeeze(*sizes, prefix="p")
+    replace_loops(node, LoopBody(traced, variables, ranges, *variables))

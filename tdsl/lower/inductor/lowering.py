@@ -73,12 +73,6 @@ def lower_call(
         size_hints=sizes.hints,
         index_dtype=binding.index_dtype,
     )
-    for name in call.allowed_prologue_inps:
-        # The scheduler keeps whatever reads much, or calculates in f32, out of a template. Here the
-        # point has said yes.
-        buffer = V.graph.name_to_buffer.get(name)  # not an input of the graph
-        if buffer is not None and (operation := buffer.get_defining_op()) is not None:
-            V.graph.invoke_quant_ops.add(operation.get_operation_name())
     made = call.boxes()
     return [made[result.param] for result in results]
 

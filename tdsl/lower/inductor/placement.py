@@ -32,6 +32,7 @@ from tdsl.lower.inductor.private import (
     sympy_product,
 )
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+from tdsl.refusal import Reason
 
 
 @dataclass(frozen=True)
@@ -45,54 +46,103 @@ class Placement:
 
 def place(
     call: TemplateCall, epilogues: Sequence[BaseSchedulerNode], prologues: Sequence[BaseSchedulerNode]
-) -> Placement | None:
-    """Where the nodes around `call` go; None if one of them can go nowhere."""
+) -> Placement | Reason:
+    """Where the nodes around `call` go, or why the first of them that can go nowhere cannot."""
     placement = Placement()
     home = {name: {param} for name, param in call.epilogue_fusable_outputs.items()}
-    closed = set(call.result_buffers.values()) - set(home)
     for node in epilogues:
         if isinstance(node.node, MultiOutput):
             continue
-        if not isinstance(node, SchedulerNode) or not isinstance(node.node, ComputedBuffer):
-            return None
-        if not isinstance(node.node.data, Pointwise) or node.is_reduction():
-            return None
+        if (reason := not_pointwise(node)) is not None:
+            return reason
         deps = _true_reads(node)
-        reads = {dep.name for dep in deps}
-        if reads & closed or not all(isinstance(dep, MemoryDep) for dep in deps):
-            return None
+        reads = sorted({dep.name for dep in deps})
+        for name in reads:
+            if name in call.closed_results:
+                return call.closed_results[name]
+        if not all(isinstance(dep, MemoryDep) for dep in deps):
+            return Reason(
+                text="it reads a tensor as a whole, not element by element",
+                help="only pointwise work can go behind a store",
+            )
+        assert isinstance(node, SchedulerNode), "pointwise work is one"
         sources = set().union(*(home[name] for name in reads if name in home))
         param = _home(call, sources, node)
-        if param is None:
-            return None
+        if isinstance(param, Reason):
+            return param
         results = call.epilogue_fusable_outputs
-        if any(name in home and name not in results and home[name] != {param} for name in reads):
-            return None  # computed behind another result: only what is stored there is at hand here
+        for name in reads:
+            if name in home and name not in results and home[name] != {param}:
+                # Only what is stored there is at hand here.
+                (other,) = home[name]
+                return Reason(
+                    text=f"it goes behind '{param}', and reads what is computed behind '{other}'",
+                    help=f"compute it from '{other}' itself",
+                )
         placement.epilogues.setdefault(param, []).append(node)
         placement.joined.setdefault(param, set()).update(sources - {param})
         for name in node.get_buffer_names():
             home[name] = {param}
         if node.has_aliasing_or_mutation():
             target = _written_in_place(call, node, param)
-            if target is None:
-                return None
+            if isinstance(target, Reason):
+                return target
             placement.mutated.add(target)
-    if placement.mutated and not _only_inout_reads(call, placement, [*epilogues, *prologues]):
-        return None
-    return placement
+    reader = _other_reader(call, placement, [*epilogues, *prologues])
+    return placement if reader is None else reader
 
 
-def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | None:
+def not_pointwise(node: BaseSchedulerNode) -> Reason | None:
+    """What keeps a node out of every kernel of a template, wherever it stands."""
+    if any(isinstance(part.node, TemplateCall) for part in node.get_nodes()):
+        return Reason(
+            text="it is a kernel of another template", help="one template for both would be one kernel"
+        )
+    if node.is_extern() or any(part.is_extern() for part in node.get_nodes()):
+        return Reason(
+            text="it is a call of a library, or of an operator that Inductor has no code for",
+            help="a template in its place could be fused with what is around it",
+        )
+    if node.is_reduction():
+        return Reason(
+            text="it is a reduction, whose result needs elements of more than one block",
+            help="reduce inside the template, or let it have a kernel of its own",
+        )
+    for part in node.get_nodes():
+        data = part.node.data if isinstance(part.node, ComputedBuffer) else None
+        if not isinstance(part, SchedulerNode) or not isinstance(data, Pointwise):
+            return Reason(
+                text=f"it is not pointwise work ({type(data or part.node).__name__})",
+                help="only pointwise work moves into a template",
+            )
+    return None
+
+
+def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | Reason:
     """The result in whose slot a node has all that it reads: the one of its own size. A node that reads
     none, and came here with one that does, can go behind any."""
     numel = _numel(node)
+    sized = []
     for param in sorted(sources) or call.epilogue_fusable_outputs.values():
         own = sympy_product(call.results[param].layout.size)
-        if V.graph.sizevars.statically_known_equals(own, numel) and all(
-            _within_reach(call, param, other) for other in sources - {param}
-        ):
-            return param
-    return None
+        if V.graph.sizevars.statically_known_equals(own, numel):
+            if all(_within_reach(call, param, other) for other in sources - {param}):
+                return param
+            sized.append(param)
+    if sized:
+        others = ", ".join(f"'{other}'" for other in sorted(sources - {sized[0]}))
+        return Reason(
+            text=f"it needs {others} where '{sized[0]}' is stored, and the program does not have it there",
+            help="store both in one block, with the same leading subscripts",
+        )
+    known = " and ".join(
+        f"'{name}' has {sympy_product(call.results[name].layout.size)}"
+        for name in sorted(sources) or call.results
+    )
+    return Reason(
+        text=f"it has {numel} elements, and {known}",
+        help="only work on as many elements as are stored goes in: slice, pad or expand behind it",
+    )
 
 
 def _true_reads(node: BaseSchedulerNode) -> list[Dep]:
@@ -157,21 +207,25 @@ def tiles_of(call: TemplateCall, param: str) -> tuple[ir.Tile, ...]:
 # Results that are copied back to what they were made from
 
 
-def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> str | None:
+def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> str | Reason:
     """The buffer that `node` copies the new value of an `inout` parameter into, if it is the very tensor
     that the kernel read: then each element is written by whoever read it."""
     assert isinstance(node.node, ComputedBuffer), "asked of pointwise nodes only"
     layout = node.node.layout
+    elsewhere = Reason(
+        text="it writes into a tensor that exists already, and not the very one that the kernel has read",
+        help="write it out of place, or pass that tensor itself as 'inout'",
+    )
     if not isinstance(layout, MutationLayout) or not call.results[param].inout:
-        return None
+        return elsewhere
     name = layout.get_buffer().get_name()
     if name != call.tensors[param].get_name():
-        return None
+        return elsewhere
     # Where the element is that was read, for the place in the result that the node copies from.
     source, result = call.tensors[param].get_layout(), call.results[param].layout
     indices = _indices(node, call.result_buffers[param])
     if indices is None:
-        return None
+        return elsewhere
     read, written = indices
     place = source.offset + sum(
         step * ModularIndexing(read, its_step, size)
@@ -185,7 +239,7 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
         for there in (dense, place)
         if there is not None
     )
-    return name if same else None
+    return name if same else elsewhere
 
 
 def _indices(node: SchedulerNode, result: str) -> tuple[sympy.Expr, sympy.Expr] | None:
@@ -197,15 +251,21 @@ def _indices(node: SchedulerNode, result: str) -> tuple[sympy.Expr, sympy.Expr] 
     return reads.pop(), node._body.get_write_expr(written)
 
 
-def _only_inout_reads(call: TemplateCall, placement: Placement, nodes: Sequence[BaseSchedulerNode]) -> bool:
-    """Whether nobody else in the kernel reads what it writes to."""
+def _other_reader(
+    call: TemplateCall, placement: Placement, nodes: Sequence[BaseSchedulerNode]
+) -> Reason | None:
+    """Who else in the kernel reads what it writes to."""
+    reason = Reason(
+        text="the kernel writes in place to a tensor that it also reads for something else",
+        help="pass a clone for one of the two",
+    )
     scheduler = V.graph.scheduler
     made = {name for node in nodes for name in node.get_buffer_names()}  # new values, read from registers
     for name in placement.mutated:
         if sum(node.get_name() == name for node in call.tensors.values()) != 1:
-            return False
+            return reason
         for node in nodes:
             for dep in _true_reads(node):
                 if dep.name not in made and scheduler.mutation_real_name.get(dep.name, dep.name) == name:
-                    return False
-    return True
+                    return reason
+    return None

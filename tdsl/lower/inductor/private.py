@@ -73,7 +73,7 @@ from torch._inductor.codegen.triton_utils import (
     # Argument name -> Triton type.
     signature_to_meta,
 )
-from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep
+from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep, index_vars_no_squeeze
 from torch._inductor.ir import (
     ComputedBuffer,
     ExternKernel,
@@ -91,6 +91,9 @@ from torch._inductor.ir import (
 
 # The layout of a node that writes into a buffer that exists: a copy into an argument, say.
 from torch._inductor.ir import MutationLayoutSHOULDREMOVE as MutationLayout
+
+# The loops of pointwise work, and how it is given others.
+from torch._inductor.loop_body import LoopBody
 from torch._inductor.lowering import (
     # A call of the operator itself, for where there is no kernel of ours.
     fallback_handler,
@@ -103,6 +106,9 @@ from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
     FusedSchedulerNode,
+    # A user of a buffer that is the end of the graph.
+    OutputNode,
+    SchedulerBuffer,
     SchedulerNode,
     # A fused node's dependencies, after the loops of its parts were reordered.
     refresh_group_node_dependencies,
@@ -118,7 +124,7 @@ from torch._inductor.utils import (
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.utils._ordered_set import OrderedSet
-from torch.utils._sympy.functions import ModularIndexing
+from torch.utils._sympy.functions import FloorDiv, ModularIndexing
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 # A tile's array in Triton's interpreter, and what calculates with it.
@@ -135,6 +141,14 @@ def size_hint(expr: sympy.Expr) -> int:
 def fits_in_32_bits(number: sympy.Expr | int) -> bool:
     """Whether a number of elements fits in 32 bits; if it does now, the graph is guarded to keep it so."""
     return bool(TritonScheduling.can_use_32bit_indexing(sympy.sympify(number), []))
+
+
+def replace_loops(node: SchedulerNode, body: LoopBody) -> None:
+    """Gives a node other loops. Since 2.13 a scheduler that does not fuse after all wants the old ones back."""
+    notify = getattr(node, "_before_loop_state_mutation", None)
+    if notify is not None:
+        notify()
+    node._body, node._sizes = body, body.sizes
 
 
 def raw_stream(device: torch.device) -> int:

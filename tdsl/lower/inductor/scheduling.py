@@ -14,7 +14,7 @@ from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.loops import follow
-from tdsl.lower.inductor.placement import place
+from tdsl.lower.inductor.obstacles import is_call, obstacle, record_refusals
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     CppScheduling,
@@ -37,8 +37,8 @@ class TemplateScheduling:
 
     def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         # The scheduler has compared what one writes with what the other reads, element by element.
-        if _is_call(node1) or _is_call(node2):
-            return _can_place(node1, node2)
+        if is_call(node1) or is_call(node2):
+            return obstacle(node1, node2) is None
         return super().can_fuse_vertical(node1, node2)  # type: ignore[misc, no-any-return]
 
     def can_fuse_multi_outputs_template(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
@@ -51,25 +51,25 @@ class TemplateScheduling:
             for param, buffer in call.result_buffers.items():
                 follow(node2, buffer, call.results[param].layout)
         return (
-            _is_call(node1)
-            and not _is_call(node2)
+            is_call(node1)
+            and not is_call(node2)
             and bool(node1.get_operation_names() & node2.ancestors)
             and not node2.get_operation_names() & node1.ancestors
             and node1.get_device() == node2.get_device()
             and not (node1.get_buffer_names() | node2.get_buffer_names()) & V.graph.no_fuse_buffer_names
-            and _can_place(node1, node2)
+            and obstacle(node1, node2) is None
             and self.scheduler.can_fuse_vertical(node1, node2)  # type: ignore[attr-defined]
         )
 
     def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-        if _is_call(node1) or _is_call(node2):
+        if is_call(node1) or is_call(node2):
             return False
         if any(_is_awaited(node) or _is_copied_back(node) for node in (node1, node2)):
             return False
         return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
 
     def fuse(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> FusedSchedulerNode:
-        if _is_call(node1) or _is_call(node2):
+        if is_call(node1) or is_call(node2):
             return FusedSchedulerNode.fuse(node1, node2)
         return super().fuse(node1, node2)  # type: ignore[misc, no-any-return]
 
@@ -90,6 +90,8 @@ class TemplateScheduling:
                 kernel, render, template_node, epilogue_nodes, prologue_nodes
             )
         self._templates.codegen_comment([*prologue_nodes, template_node, *epilogue_nodes], kernel.kernel_name)
+        for refusal in record_refusals(template_node, epilogue_nodes, prologue_nodes):
+            V.graph.wrapper_code.make_comment(f"{V.graph.wrapper_code.comment} tdsl: {refusal}")
         kernel.call_kernel(kernel.kernel_name, call)
         V.graph.removed_buffers |= kernel.removed_buffers
         V.graph.inplaced_to_remove |= kernel.inplaced_to_remove
@@ -123,17 +125,6 @@ class GpuScheduling(TemplateScheduling, CUDACombinedScheduling):
     """Inductor's scheduling for a GPU, with template calls."""
 
 
-def _can_place(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-    """Whether a kernel can have both: one is, or holds, a template call."""
-    if _is_call(node1) and _is_call(node2):
-        return False
-    nodes = [*node1.get_nodes(), *node2.get_nodes()]
-    at = next(at for at, node in enumerate(nodes) if node.is_template())
-    call = nodes[at].node
-    assert isinstance(call, TemplateCall), "one of the two is, or holds, a call"
-    return place(call, nodes[at + 1 :], nodes[:at]) is not None
-
-
 def _is_awaited(node: BaseSchedulerNode) -> bool:
     """Whether a node can move into the one template call that reads it, if it is left alone until then."""
     if node.is_reduction():
@@ -142,12 +133,14 @@ def _is_awaited(node: BaseSchedulerNode) -> bool:
         if len(buffer.users) != 1:
             return False
         user = buffer.users[0].node
-        if not isinstance(user, BaseSchedulerNode) or not _is_call(user):
+        if not isinstance(user, BaseSchedulerNode) or not is_call(user):
             return False
         call = user.get_template_node()
         assert call is not None, "it is a call"
         if buffer.get_name() not in call.get_allowed_prologue_inps():
             return False
+        if obstacle(node, user) is not None:
+            return False  # kept apart, it may as well share a kernel with others
     return True
 
 
@@ -159,13 +152,9 @@ def _is_copied_back(node: BaseSchedulerNode) -> bool:
     for name in {dep.name for dep in node.read_writes.reads}:
         if name in scheduler.name_to_buf:
             producer = scheduler.name_to_fused_node[scheduler.name_to_buf[name].defining_op_name()]
-            if producer is not node and _is_call(producer) and _can_place(producer, node):
+            if producer is not node and is_call(producer) and obstacle(producer, node) is None:
                 return True
     return False
-
-
-def _is_call(node: BaseSchedulerNode) -> bool:
-    return isinstance(node.get_template_node(), TemplateCall)
 
 
 def extend_schedulings() -> None:

@@ -1,0 +1,528 @@
+"""Planted faults: each breaks tdsl in one place, for as long as it is entered, and the fuzzer must notice.
+
+    with FAULTS["dropped re-mask after a prologue"]():
+        ...     # programs are compiled wrongly here
+
+A fault is a handful of lines around one function of the lowering, close to a mistake that somebody could make there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from tdsl import api, ir
+from tdsl.lower import expressions, points, specialization, tiles
+from tdsl.lower.inductor import bindings, buffer, kernel, launch, loops, lowering, placement
+from tdsl.lower.inductor.kernel import TemplateKernel
+
+FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+
+
+def fault(name: str) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
+    def register(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
+        FAULTS[name] = contextmanager(function)
+        return function
+
+    return register
+
+
+@contextlib.contextmanager
+def around(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
+    """`owner.name(...)` becomes `wrapper(original, ...)`."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs)
+
+    with mock.patch.object(owner, name, wrapped):
+        yield
+
+
+# Masks
+
+
+@fault("dropped re-mask after a prologue")
+def _() -> Iterator[None]:
+    with around(
+        TemplateKernel, "_fused_load", lambda old, self, slot: old(self, replace(slot, neutral=None))
+    ):
+        yield
+
+
+@fault("<= for < in a mask")
+def _() -> Iterator[None]:
+    def opened(old: Any, self: Any, tile: Any) -> None:
+        add = self.writer.add
+
+        def off_by_one(item: Any) -> None:
+            def settle() -> Any:
+                line = item()
+                return line and replace(line, text=line.text.replace(" < ", " <= "))
+
+            add(settle if callable(item) else item)
+
+        with mock.patch.object(self.writer, "add", off_by_one):
+            old(self, tile)
+
+    with around(tiles.Tiles, "_open_mask", opened):
+        yield
+
+
+@fault("dropped store mask")
+def _() -> Iterator[None]:
+    def store(old: Any, self: Any, statement: Any) -> None:
+        add = self.writer.add
+
+        def unmasked(item: Any) -> None:
+            if hasattr(item, "indices"):
+                item = replace(
+                    item, plain=item.plain.split(", mask=")[0] + (")" if ", mask=" in item.plain else "")
+                )
+            add(item)
+
+        with mock.patch.object(self.writer, "add", unmasked):
+            old(self, statement)
+
+    with around(points.Points, "store", store):
+        yield
+
+
+@fault("dropped mask of a fused store")
+def _() -> Iterator[None]:
+    with around(
+        TemplateKernel, "_setup_store", lambda old, self, slot, at: old(self, replace(slot, mask=None), at)
+    ):
+        yield
+
+
+@fault("reduction padded with 0 instead of the neutral element")
+def _() -> Iterator[None]:
+    with mock.patch.object(expressions, "neutral_text", lambda function, dtype: "0"):
+        yield
+
+
+@fault("NaN lost by max and min")
+def _() -> Iterator[None]:
+    with (
+        mock.patch.object(expressions, "NAN_AWARE_REDUCTIONS", {}),
+        mock.patch.object(expressions, "NAN_AWARE", {}),
+    ):
+        yield
+
+
+@fault("tail of K dropped")
+def _() -> Iterator[None]:
+    def opened(old: Any, self: Any, tile: Any) -> Any:
+        text = old(self, tile)
+        if tile.scalar:
+            return text
+        head, stop, block = text.rsplit(", ", 2)
+        return f"{head}, {stop} // {block[:-2]} * {block}"
+
+    with around(tiles.Tiles, "open_loop", opened):
+        yield
+
+
+@fault("sum relies on zeros that a carried variable lost")
+def _() -> Iterator[None]:
+    with around(
+        expressions.Expressions,
+        "neutralized",
+        lambda old, self, value, tile, neutral: value if neutral == "0" else old(self, value, tile, neutral),
+    ):
+        yield
+
+
+# Where things are
+
+
+@fault("strides of two dimensions swapped")
+def _() -> Iterator[None]:
+    def swapped(old: Any, self: Any, node: Any) -> Any:
+        arg = old(self, node)
+        if len(arg.strides) < 2 or arg.strides[-1] == 1:
+            return arg  # what everybody tests
+        return replace(arg, strides=(*arg.strides[:-2], arg.strides[-1], arg.strides[-2]))
+
+    with around(bindings.Sizes, "tensor", swapped):
+        yield
+
+
+@fault("gap after a row ignored")
+def _() -> Iterator[None]:
+    def tight(old: Any, self: Any, node: Any) -> Any:
+        arg = old(self, node)
+        if (
+            len(arg.strides) != 2
+            or arg.strides[1] != 1
+            or not isinstance(arg.strides[0], int)
+            or not arg.strides[0]
+        ):
+            return arg
+        return replace(arg, strides=(arg.shape[1], 1))
+
+    with around(bindings.Sizes, "tensor", tight):
+        yield
+
+
+@fault("offset ignored")
+def _() -> Iterator[None]:
+    with around(bindings.Sizes, "tensor", lambda old, self, node: replace(old(self, node), offset=0)):
+        yield
+
+
+@fault("32-bit indices into large storage")
+def _() -> Iterator[None]:
+    with (
+        mock.patch.object(bindings, "index_dtype", lambda layouts: "i32"),
+        mock.patch.object(lowering, "index_dtype", lambda layouts: "i32"),
+        mock.patch.object(kernel, "index_dtype", lambda layouts: "i32"),
+    ):
+        yield
+
+
+@fault("a prologue computed at the wrong load point")
+def _() -> Iterator[None]:
+    def loaded(old: Any, self: Any, slot: Any) -> Any:
+        first = next(item for item in self.call.source.load_slots() if item.param == slot.param)
+        return old(self, replace(slot, index=first.index) if first.indent == slot.indent else slot)
+
+    with around(TemplateKernel, "_fused_load", loaded):
+        yield
+
+
+@fault("indices of a square epilogue swapped")
+def _() -> Iterator[None]:
+    def captured(old: Any, self: Any, slot: Any, number: int) -> Any:
+        sizes = self.call.results[slot.param].layout.size
+        if len(sizes) == 2 and sizes[0] == sizes[1]:
+            slot = replace(slot, indices=slot.indices[::-1])
+        return old(self, slot, number)
+
+    with around(TemplateKernel, "_capture", captured):
+        yield
+
+
+@fault("rows and columns of an epilogue's index swapped")
+def _() -> Iterator[None]:
+    def dotted(old: Any, strides: Any, indices: Any) -> Any:
+        return old(strides[::-1], indices) if len(strides) == 3 else old(strides, indices)
+
+    with around(kernel, "sympy_dot", dotted):
+        yield
+
+
+@fault("wrong order of a group of programs")
+def _() -> Iterator[None]:
+    def opened(old: Any, self: Any, *args: Any) -> None:
+        line = self.writer.line
+
+        def narrowed(text: str) -> None:
+            # Every band as high as the first: the last has fewer rows.
+            line(
+                text.split(" = tl.minimum")[0] + " = " + text.rsplit(", ", 1)[1].rstrip(")")
+                if "tl.minimum(" in text
+                else text
+            )
+
+        with mock.patch.object(self.writer, "line", narrowed):
+            old(self, *args)
+
+    with around(tiles.Tiles, "_open_band", opened):
+        yield
+
+
+@fault("grid of another config")
+def _() -> Iterator[None]:
+    def configs(old: Any, self: Any) -> Any:
+        found = old(self)
+        return tuple(replace(config, grid=found[-1].grid) for config in found)
+
+    with around(specialization.Specialization, "configs", configs):
+        yield
+
+
+@fault("number of programs rounded down")
+def _() -> Iterator[None]:
+    def fewer(size: Any, block: Any) -> Any:
+        return (
+            max(1, size // block)
+            if isinstance(size, int) and isinstance(block, int)
+            else specialization_ceildiv(size, block)
+        )
+
+    specialization_ceildiv = specialization.ceildiv
+    with mock.patch.object(specialization, "ceildiv", fewer):
+        yield
+
+
+@fault("place of a maximum counted within its block")
+def _() -> Iterator[None]:
+    def edge(old: Any, self: Any, tile: Any, which: str) -> Any:
+        return expressions.literal(0) if which == "start" else old(self, tile, which)
+
+    with around(tiles.Tiles, "edge", edge):
+        yield
+
+
+# What is fused
+
+
+@fault("second epilogue lost")
+def _() -> Iterator[None]:
+    def setup(old: Any, self: Any, slot: Any, position: int) -> None:
+        old(self, slot, position)
+        for nodes in self._epilogue_nodes_by_subgraph.values():
+            del nodes[1:]
+
+    with around(TemplateKernel, "_setup_store", setup):
+        yield
+
+
+@fault("raw output that is still read is not stored")
+def _() -> Iterator[None]:
+    def setup(old: Any, self: Any, slot: Any, position: int) -> None:
+        with mock.patch.object(kernel, "DeferredLine", lambda name, text: "pass"):
+            old(self, slot, position)
+
+    with around(TemplateKernel, "_setup_store", setup):
+        yield
+
+
+@fault("epilogue reads the value before it was rounded")
+def _() -> Iterator[None]:
+    def captured(old: Any, self: Any, slot: Any, number: int) -> Any:
+        for name in ("float16", "bfloat16"):
+            slot = replace(slot, value=slot.value.removesuffix(f".to(tl.{name})"))
+        return old(self, slot, number)
+
+    with around(TemplateKernel, "_capture", captured):
+        yield
+
+
+@fault("f64 taken for f32")
+def _() -> Iterator[None]:
+    def cast(old: Any, self: Any, value: Any, dtype: str) -> Any:
+        if dtype == "f64" and value.dtype is not None:
+            value = old(self, value, "f32")
+        return old(self, value, dtype)
+
+    with around(expressions.Expressions, "cast", cast):
+        yield
+
+
+@fault("f64 labelled f32 behind a store")
+def _() -> Iterator[None]:
+    def value(old: Any, self: Any, text: str, dtype: str) -> Any:
+        return old(
+            self, f"{text}.to(tl.float32)" if dtype == "f64" else text, "f32" if dtype == "f64" else dtype
+        )
+
+    with around(TemplateKernel, "_value", value):
+        yield
+
+
+@fault("joined value broadcast along the wrong axis")
+def _() -> Iterator[None]:
+    def joined(old: Any, self: Any, slot: Any, other: str) -> Any:
+        value = self._value
+
+        def turned(text: str, dtype: str) -> Any:
+            return value(text.replace("[:, None]", "[None, :]"), dtype)
+
+        with mock.patch.object(self, "_value", turned):
+            return old(self, slot, other)
+
+    with around(TemplateKernel, "_joined_value", joined):
+        yield
+
+
+@fault("sources of a prologue in the wrong order")
+def _() -> Iterator[None]:
+    def metadata(old: Any, self: Any, scheduling: Any, epilogues: Any, prologues: Any, groups: Any) -> None:
+        for nodes in groups.values():
+            nodes.reverse()
+        old(self, scheduling, epilogues, prologues, groups)
+
+    with around(TemplateKernel, "_compute_fusion_metadata", metadata):
+        yield
+
+
+@fault("results joined that are not at hand")
+def _() -> Iterator[None]:
+    with mock.patch.object(placement, "_within_reach", lambda call, param, other: True):
+        yield
+
+
+@fault("prologue fused through a broadcast or a slice")
+def _() -> Iterator[None]:
+    def inputs(old: Any, kernel: Any, source: Any, tensors: Any) -> Any:
+        with mock.patch.object(buffer.V.graph.sizevars, "statically_known_equals", lambda a, b: True):
+            return old(kernel, source, tensors)
+
+    with around(buffer, "_fusable_inputs", inputs):
+        yield
+
+
+@fault("loops of a producer reordered without need")
+def _() -> Iterator[None]:
+    def order(old: Any, *args: Any) -> Any:
+        found = old(*args)
+        return found if found is None or len(found) != 2 else found[::-1]
+
+    with around(loops, "_order", order):
+        yield
+
+
+@fault("prologue's value not cast to the parameter's dtype")
+def _() -> Iterator[None]:
+    def loaded(old: Any, self: Any, slot: Any) -> Any:
+        return [
+            line.replace(f"_result).to({kernel.dtypes.TRITON[slot.dtype]})", "_result)")
+            for line in old(self, slot)
+        ]
+
+    with around(TemplateKernel, "_fused_load", loaded):
+        yield
+
+
+# Memory
+
+
+@fault("copy back to an inout argument dropped")
+def _() -> Iterator[None]:
+    def replaced(old: Any, box: Any, made: Any, *, unnamed: bool) -> None:
+        if unnamed:
+            old(box, made, unnamed=True)
+
+    with around(lowering, "_replace", replaced):
+        yield
+
+
+@fault("inout written in place while others read it")
+def _() -> Iterator[None]:
+    with (
+        mock.patch.object(placement, "_only_inout_reads", lambda *args: True),
+        mock.patch.object(placement, "_written_in_place", _written_anyway),
+    ):
+        yield
+
+
+def _written_anyway(call: Any, node: Any, param: str) -> str | None:
+    layout = node.node.layout
+    if not isinstance(layout, placement.MutationLayout) or not call.results[param].inout:
+        return None
+    name: str = layout.get_buffer().get_name()
+    return name
+
+
+@fault("accumulation into memory that was not zeroed")
+def _() -> Iterator[None]:
+    def called(old: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        wrapper = kernel.V.graph.wrapper_code
+        with mock.patch.object(wrapper, "make_zero_buffer", lambda name: "pass"):
+            old(self, *args, **kwargs)
+
+    with around(TemplateKernel, "call_kernel", called):
+        yield
+
+
+# What is known of a call
+
+
+@fault("a dynamic size baked in")
+def _() -> Iterator[None]:
+    def extent(old: Any, self: Any, value: Any) -> Any:
+        text = old(self, value)
+        return self.hints[text] if isinstance(text, str) else text
+
+    with around(bindings.Sizes, "extent", extent):
+        yield
+
+
+@fault("wrong branch for an optional parameter")
+def _() -> Iterator[None]:
+    def present(old: Any, self: Any, *args: Any) -> None:
+        old(self, *args)
+        required = {
+            item.name for item in self.kernel.params if isinstance(item, ir.Tensor) and not item.optional
+        }
+        self.present = frozenset(required)
+
+    with around(specialization.Specialization, "__init__", present):
+        yield
+
+
+@fault("default of a gather ignored")
+def _() -> Iterator[None]:
+    def load(old: Any, self: Any, expr: Any) -> Any:
+        return old(self, replace(expr, otherwise=None) if expr.otherwise is not None else expr)
+
+    with around(points.Points, "load", load):
+        yield
+
+
+@fault("a scalar argument rounded to an integer")
+def _() -> Iterator[None]:
+    with around(
+        lowering,
+        "_scalar",
+        lambda old, value, sizes: int(value) if isinstance(value, float) else old(value, sizes),
+    ):
+        yield
+
+
+@fault("operator of another text served for an edited template")
+def _() -> Iterator[None]:
+    with (
+        mock.patch.object(api, "_digest", lambda kernel, reference: "same"),
+        mock.patch.object(
+            api._Operator, "is_of", lambda self, function: len(self.names) == function.__code__.co_argcount
+        ),
+    ):
+        yield
+
+
+@fault("eager kernel of another template's text")
+def _() -> Iterator[None]:
+    def called(old: Any, self: Any, *args: Any) -> None:
+        old(self, *args)
+        self.key = self.key[1:]
+
+    with around(launch._Call, "__init__", called):
+        yield
+
+
+@fault("quotients rounded towards zero")
+def _() -> Iterator[None]:
+    def floored(old: Any, self: Any, expr: Any, left: Any, right: Any, tiles_: Any) -> Any:
+        return old(self, expr, replace(left, nonnegative=True), replace(right, nonnegative=True), tiles_)
+
+    with around(expressions.Expressions, "_floored", floored):
+        yield
+
+
+@fault("transposed operand of a dot taken as it lies")
+def _() -> Iterator[None]:
+    def dot(old: Any, self: Any, expr: Any, acc: Any) -> Any:
+        with mock.patch.object(expressions, "permuted", lambda value, order: replace(value, tiles=order)):
+            return old(self, expr, acc)
+
+    with around(expressions.Expressions, "_dot", dot):
+        yield
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """The fault of that name, or none."""
+    with ExitStack() as stack:
+        if name is not None:
+            stack.enter_context(FAULTS[name]())
+        yield
