@@ -18,6 +18,7 @@ import json
 import math
 import os
 import threading
+import weakref
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
@@ -107,7 +108,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple(kind for kind in self._kinds if kind[2] != "tensor")
         self.op = _operator(self)
-        self._name = str(self.op)
+        self._name, self._refusal = str(self.op), _refusal()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
@@ -154,12 +155,14 @@ class Template:
     def _refuse(self, message: str) -> None:
         if torch.compiler.is_compiling():
             # Dynamo cannot raise our error, but shows the one that an operator raises.
-            _refusal()(self._name, message)
+            self._refusal(self._name, message)
         raise _refused(self.template, message)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""
-        _resolve(self.template, dict(zip(self._parameters, args, strict=True)))
+        arguments = dict(zip(self._parameters, args, strict=True))
+        _resolve(self.template, arguments)
+        _check_written(_by_op[self.op], arguments)
 
     def __repr__(self) -> str:
         return f"<template {self.template.name}: {self.op}>"
@@ -202,7 +205,11 @@ def _accepts(value: Any, kind: str) -> bool:
 
 
 def _described(value: Any) -> str:
-    return "a tensor" if isinstance(value, torch.Tensor) else repr(value)
+    if isinstance(value, torch.Tensor):
+        return "a tensor"
+    if torch.compiler.is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
+        return "an int" if isinstance(value, int) else "a float"  # which one may not be known
+    return repr(value)
 
 
 def _refused(kernel: ir.Kernel, message: str) -> TdslError:
@@ -426,7 +433,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
         def functionalize(*args: Any) -> Any:
             inner = without_wrappers(args)
-            _check_written(operator, operator.arguments(inner))
+            _check_written(operator, operator.arguments(tuple(inner)))
             return operator.shaped(call_functional(functional, args, inner, operator.written))
 
         def batch(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -479,7 +486,13 @@ def _registered(operator: _Operator) -> torch._ops.OpOverload:
 
 @cache
 def _library() -> torch.library.Library:
-    return torch.library.Library("tdsl", "FRAGMENT")
+    library = torch.library.Library("tdsl", "FRAGMENT")
+    # PyTorch takes a library's operators away when Python exits; a thread that still calls one would end
+    # the process with an abort.
+    for reference in weakref.getweakrefs(library):
+        if isinstance(callback := getattr(reference, "__callback__", None), weakref.finalize):
+            callback.atexit = False
+    return library
 
 
 def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:
@@ -731,7 +744,7 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
                 # Another kind of derivative: PyTorch has it of all that the reference calls.
                 arguments = operator.arguments(args)
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
-            return Call.apply(keyset, *args)
+            return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
         result = call_below_autograd(op, keyset, args)
         # Whoever saved a written tensor for a gradient must notice.
         written = [

@@ -62,7 +62,9 @@ class TemplateScheduling:
         )
 
     def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-        if is_call(node1) or is_call(node2) or _is_awaited(node1) or _is_awaited(node2):
+        if is_call(node1) or is_call(node2):
+            return False
+        if any(_is_awaited(node) or _is_copied_back(node) for node in (node1, node2)):
             return False
         return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
 
@@ -140,6 +142,19 @@ def _is_awaited(node: BaseSchedulerNode) -> bool:
         if obstacle(node, user) is not None:
             return False  # kept apart, it may as well share a kernel with others
     return True
+
+
+def _is_copied_back(node: BaseSchedulerNode) -> bool:
+    """Whether a node can be the store in place of the template call that it reads, if it is left alone."""
+    if not node.has_aliasing_or_mutation():
+        return False
+    scheduler = node.scheduler
+    for name in {dep.name for dep in node.read_writes.reads}:
+        if name in scheduler.name_to_buf:
+            producer = scheduler.name_to_fused_node[scheduler.name_to_buf[name].defining_op_name()]
+            if producer is not node and is_call(producer) and obstacle(producer, node) is None:
+                return True
+    return False
 
 
 def extend_schedulings() -> None:
