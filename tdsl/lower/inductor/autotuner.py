@@ -1,4 +1,4 @@
-"""The decorator of every kernel's module: Inductor's own autotuner, with four cares that it does not take.
+"""The decorator of every kernel's module: Inductor's own autotuner, with cares that it does not take.
 
     @template_autotune(configs=[...], ...)    ->    a TemplateAutotuner, which is Inductor's CachingAutotuner
     @triton.jit
@@ -13,7 +13,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from json import JSONDecodeError
 from typing import Any
+
+import triton
 
 from tdsl.lower.inductor.private_runtime import (
     AutotuneCache,
@@ -42,6 +45,33 @@ class TemplateAutotuner(CachingAutotuner):
         if cfg.num_ctas != 1:
             options["num_ctas"] = cfg.num_ctas
         return options
+
+    def _precompile_config(self, cfg: Any) -> Any:
+        try:
+            return super()._precompile_config(cfg)
+        except (JSONDecodeError, UnicodeDecodeError, KeyError, FileNotFoundError) as error:
+            return self._compile_anew(cfg, error)
+
+    def _make_launcher(self, compile_result: Any) -> Any:
+        # What does not fit on the device is returned, not raised.
+        try:
+            return super()._make_launcher(compile_result)
+        except RuntimeError as error:
+            self._ensure_kernel_loaded()
+            made = self._compile_anew(compile_result.config, error)
+            self.compile_results = [
+                made if result is compile_result else result for result in self.compile_results
+            ]
+            return super()._make_launcher(made)
+
+    def _compile_anew(self, cfg: Any, error: Exception) -> Any:
+        """For machine code in Triton's cache that cannot be read or loaded."""
+        log.warning(
+            "the cached machine code of %s cannot be used and is compiled again: %r", self.fn.__name__, error
+        )
+        with triton.knobs.compilation.scope():
+            triton.knobs.compilation.always_compile = True
+            return super()._precompile_config(cfg)
 
     def autotune_to_one_config(self, *args: Any, **kwargs: Any) -> None:
         # A thread that comes second finds the winner: the losers are unloaded by now.

@@ -99,6 +99,9 @@ from torch._inductor.lowering import (
 
 # What Inductor's kernels call in Triton: reductions that keep NaN, among others.
 from torch._inductor.runtime import triton_helpers
+
+# Where PyTorch keeps what it compiles, which must be writable.
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
