@@ -30,8 +30,9 @@ from typing_extensions import assert_never
 
 from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.lower import static_axes
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.launch import launch
+from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.registration import (
     accumulates,
     call_below_autograd,
@@ -331,6 +332,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
+        _make_static(kernel, arguments)
         return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
 
     library.impl(qualified, run, "CompositeExplicitAutograd")
@@ -348,6 +350,17 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     register_operator(op, kernel, lambda args: _compiled(operator, args))
     _by_op[op] = operator
     return op
+
+
+def _make_static(kernel: ir.Kernel, arguments: dict[str, Any]) -> None:
+    """Fixes the sizes that the kernel's text must know, while the graph is traced: what was made before the
+    call then has them too, and an export with such a size left open fails here, not in another process."""
+    if _device(kernel, arguments).type == "cpu" and not interpreted():
+        return
+    for name, axis in static_axes(kernel):
+        if arguments[name] is not None:
+            for size in static_sizes(kernel.tensor(name), axis, arguments[name].shape):
+                int(size)
 
 
 def _registered(operator: _Operator) -> torch._ops.OpOverload:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from json import JSONDecodeError
 from typing import Any
 
@@ -27,6 +28,10 @@ from tdsl.lower.inductor.private_runtime import (
 )
 
 log = logging.getLogger(__name__)
+
+
+# What Triton raises of files in its cache that are cut off or gone.
+UNREADABLE = (JSONDecodeError, UnicodeDecodeError, KeyError, FileNotFoundError)
 
 
 class TemplateAutotuner(CachingAutotuner):
@@ -48,8 +53,9 @@ class TemplateAutotuner(CachingAutotuner):
 
     def _precompile_config(self, cfg: Any) -> Any:
         try:
-            return super()._precompile_config(cfg)
-        except (JSONDecodeError, UnicodeDecodeError, KeyError, FileNotFoundError) as error:
+            with _unlogged():
+                return super()._precompile_config(cfg)
+        except UNREADABLE as error:
             return self._compile_anew(cfg, error)
 
     def _make_launcher(self, compile_result: Any) -> Any:
@@ -106,6 +112,21 @@ class TemplateAutotuner(CachingAutotuner):
         if broken:
             _discard(self.filename, configs, self.inductor_meta)
             self.compile_results = kept
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps Inductor from reporting as a failure, with a traceback, what is then made good."""
+
+    def stays(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], UNREADABLE))
+
+    theirs = logging.getLogger(CachingAutotuner.__module__)
+    theirs.addFilter(stays)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(stays)
 
 
 class _Saving:
