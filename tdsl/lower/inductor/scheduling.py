@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.obstacles import is_call, obstacle, record_refusals
 from tdsl.lower.inductor.private import (
@@ -112,6 +113,7 @@ class _TritonScheduling(TritonScheduling):
         *args: Any,
     ) -> None:
         # Here the text is final, the kernel's name in it.
+        discard_broken_module(src_code)
         if kernel.call.primary.device.type != "cpu":
             compile_ahead(subs_name, src_code)
         super()._emit_kernel_to_wrapper(wrapper, kernel, src_code, kernel_name, subs_name, *args)  # type: ignore[no-untyped-call]
