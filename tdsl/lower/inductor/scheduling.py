@@ -84,6 +84,10 @@ class TemplateScheduling:
         if not isinstance(call, TemplateCall):
             return super().codegen_template(template_node, epilogue_nodes, prologue_nodes)  # type: ignore[misc, no-any-return]
         assert call.make_kernel_render is not None, "a template call makes its kernel"
+        if V.graph.device_types == {"cpu"}:
+            # A graph's input of no dimensions is a pointer like any other, which the template may well read.
+            # Inductor takes it for a number, as it must be for a kernel that runs elsewhere.
+            V.graph.is_unspec_arg = lambda name: False
         kernel, render = call.make_kernel_render(call)
         # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
         with inductor_config.patch(cpu_backend="triton"):
