@@ -16,7 +16,7 @@ import random
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,10 +61,14 @@ class Plan:
         for call in self.templates:
             parts.append(f'@tdsl.template(source="""\n{call.text}""")\n{call.reference}')
         names = ", ".join(["k", *self.inputs])
-        body = "\n    ".join([*self.lines, f"return {', '.join(self.returned)}{',' if len(self.returned) == 1 else ''}"])
+        body = "\n    ".join(
+            [*self.lines, f"return {', '.join(self.returned)}{',' if len(self.returned) == 1 else ''}"]
+        )
         parts.append(f"def program({names}):\n    {body}\n")
         templates = ", ".join(f"{call.name!r}: {call.name}" for call in self.templates)
-        calls = sum(len(re.findall(rf" = k\.{call.name}\(", "\n".join(self.live()))) for call in self.templates)
+        calls = sum(
+            len(re.findall(rf" = k\.{call.name}\(", "\n".join(self.live()))) for call in self.templates
+        )
         inputs = pprint.pformat(dict(self.inputs), width=110, sort_dicts=False)
         parts.append(
             f"CASE = Case(\n    templates={{{templates}}},\n    program=program,\n    inputs={inputs},\n"
@@ -239,13 +243,28 @@ class Builder:
         return value
 
     def like(self, value: Value, **changes: Any) -> Value:
-        made = Value(name="", dims=value.dims, dtype=value.dtype, bound=value.bound, places=value.places, rounded=value.rounded)
+        made = Value(
+            name="",
+            dims=value.dims,
+            dtype=value.dtype,
+            bound=value.bound,
+            places=value.places,
+            rounded=value.rounded,
+        )
         for name, new in changes.items():
             setattr(made, name, new)
         return made
 
     def fresh(
-        self, dims: Sequence[str], dtype: str, bound: float, *, kind: str = "tensor", rows: str = "", least: float | None = None, layout: bool = True
+        self,
+        dims: Sequence[str],
+        dtype: str,
+        bound: float,
+        *,
+        kind: str = "tensor",
+        rows: str = "",
+        least: float | None = None,
+        layout: bool = True,
     ) -> Value:
         """An input of the program, laid out somehow."""
         rng = self.rng
@@ -271,7 +290,14 @@ class Builder:
         writable = True
         if layout and dims:
             chance = rng.random()
-            if len(dims) == 2 and dtype in ("i8", "u8") and kind == "tensor" and rng.random() < 0.02 and not self.dynamic and 0 < max(self.sizes(dims[0])) <= 4:
+            if (
+                len(dims) == 2
+                and dtype in ("i8", "u8")
+                and kind == "tensor"
+                and rng.random() < 0.02
+                and not self.dynamic
+                and 0 < max(self.sizes(dims[0])) <= 4
+            ):
                 spec["huge"] = True
                 self.features.add("huge")
             elif chance < 0.25:
@@ -290,7 +316,9 @@ class Builder:
                     writable = False
         self.inputs[name] = spec
         self.roots += 1
-        value = Value(name=name, dims=tuple(dims), dtype=dtype, bound=bound, root=self.roots, writable=writable)
+        value = Value(
+            name=name, dims=tuple(dims), dtype=dtype, bound=bound, root=self.roots, writable=writable
+        )
         self.values.append(value)
         return value
 
@@ -372,14 +400,20 @@ class Builder:
                 found = made("{}.permute(2, 1, 0)[:, 1]", base)
             case _:
                 return self.fresh(dims, dtype, bound, **more)
-        found.writable = base.writable and found.root == base.root or found.root != base.root
+        found.writable = (base.writable and found.root == base.root) or found.root != base.root
         return found
 
     # Pointwise work
 
     def fitted(self, value: Value, dtype: str, bound: float, least: float | None = None) -> Value:
         """The value as what a parameter takes: of its dtype, whole, and no larger."""
-        if value.dtype == dtype and value.bound <= bound and not value.places and not value.rounded and least is None:
+        if (
+            value.dtype == dtype
+            and value.bound <= bound
+            and not value.places
+            and not value.rounded
+            and least is None
+        ):
             return value
         if not self.exact:
             text = value.name if value.dtype == dtype else f"{value.name}.to(D.{dtype})"
@@ -388,7 +422,9 @@ class Builder:
         limit = int(min(bound, 4))
         low = -limit if least is None else int(least)
         if dtype == "bool":
-            return self.define(f"({text} > 0)", self.like(value, dtype=dtype, bound=1, places=0, rounded=False))
+            return self.define(
+                f"({text} > 0)", self.like(value, dtype=dtype, bound=1, places=0, rounded=False)
+            )
         if value.dtype == "bool":
             text, made = f"{text}.to(D.{dtype})", self.like(value, dtype=dtype, bound=1)
             return self.define(text, made)
@@ -452,7 +488,9 @@ class Builder:
         rng = self.rng
         options = [d for d in ("f32", "f64", "f16", "bf16", "i32", "i64") if d != value.dtype]
         dtype = rng.choice(options)
-        if not is_float(dtype) and (value.places or self.mode == "special") or not fits(dtype, value.bound, value.places):
+        if (not is_float(dtype) and (value.places or self.mode == "special")) or not fits(
+            dtype, value.bound, value.places
+        ):
             return value
         return self.define(f"{value.name}.to(D.{dtype})", self.like(value, dtype=dtype))
 
@@ -503,7 +541,11 @@ class Builder:
         if not self.exact and not is_float(dtype):
             dtype = value.dtype
         bound = 2 if dtype == "bf16" else 3
-        return self.fresh(dims, dtype, bound) if before or rng.random() < 0.5 else self.viewed(dims, dtype, bound)
+        return (
+            self.fresh(dims, dtype, bound)
+            if before or rng.random() < 0.5
+            else self.viewed(dims, dtype, bound)
+        )
 
     def binary(self, value: Value, before: bool) -> Value:
         rng = self.rng
@@ -539,7 +581,9 @@ class Builder:
                 test = rng.choice(["<", ">=", "!="])
                 text = f"({a.name} {test} {b.name})"
                 if rng.random() < 0.6:
-                    return self.define(f"{text}.to(D.{dtype})", self.like(value, dtype=dtype, bound=1, places=0))
+                    return self.define(
+                        f"{text}.to(D.{dtype})", self.like(value, dtype=dtype, bound=1, places=0)
+                    )
                 return self.define(text, self.like(value, dtype="bool", bound=1, places=0))
             case _:
                 text, bound = f"torch.add({a.name}, {b.name}, alpha=2)", a.bound + 2 * b.bound
@@ -574,7 +618,7 @@ class Builder:
         self.features.add("view after")
         copied = "flip" in text or "contiguous" in text
         found = self.define(text, self.like(value, dims=dims), view_of=None if copied else value)
-        found.writable = copied or value.writable and "reshape" not in text
+        found.writable = copied or (value.writable and "reshape" not in text)
         return found
 
     # Calls
@@ -594,7 +638,12 @@ class Builder:
         for output in made.outputs:
             for dim in output.dims:
                 assert dim in binding, (dim, made.text)
-        self.fixed |= {name for dim in made.fixed for token in binding.get(dim, ()) for name in re.findall(r"[A-Z]", token)}
+        self.fixed |= {
+            name
+            for dim in made.fixed
+            for token in binding.get(dim, ())
+            for name in re.findall(r"[A-Z]", token)
+        }
         given: list[tuple[Param, Value | str]] = []
         for param in made.params:
             if param.kind in ("float", "int"):
@@ -617,7 +666,13 @@ class Builder:
         for output in made.outputs:
             dims = tuple(token for dim in output.dims for token in binding[dim])
             value = Value(
-                name="", dims=dims, dtype=output.dtype, bound=output.bound, places=output.places, rounded=output.rounded, writable=True
+                name="",
+                dims=dims,
+                dtype=output.dtype,
+                bound=output.bound,
+                places=output.places,
+                rounded=output.rounded,
+                writable=True,
             )
             self.count += 1
             self.roots += 1
@@ -636,11 +691,15 @@ class Builder:
         name = f"x{len(self.inputs)}"
         values = [param.value] * self.runs
         if self.runs > 1 and self.rng.random() < 0.6 and abs(param.value) > 1 and abs(param.value) < 1000:
-            values = [param.value] + [type(param.value)(param.value - (1 if param.value > 0 else -1))] * (self.runs - 1)
+            values = [param.value] + [type(param.value)(param.value - (1 if param.value > 0 else -1))] * (
+                self.runs - 1
+            )
         self.inputs[name] = {"scalar": values}
         return name
 
-    def bind_to(self, value: Value, param: Param, made: Template, binding: dict[str, tuple[str, ...]]) -> None:
+    def bind_to(
+        self, value: Value, param: Param, made: Template, binding: dict[str, tuple[str, ...]]
+    ) -> None:
         rest = [dim for dim in param.dims if "..." in dim]
         if len(value.dims) < len(param.dims) - len(rest) or (not rest and len(value.dims) != len(param.dims)):
             return
@@ -657,7 +716,11 @@ class Builder:
                 return
             for token in took:
                 sizes = self.sizes(token)
-                if max(sizes) > LONGEST or (0 in sizes and dim in made.nonempty) or any(s % made.multiples.get(dim, 1) for s in sizes):
+                if (
+                    max(sizes) > LONGEST
+                    or (0 in sizes and dim in made.nonempty)
+                    or any(s % made.multiples.get(dim, 1) for s in sizes)
+                ):
                     return
                 if self.too_many(dim, sizes, made):
                     return
@@ -676,12 +739,15 @@ class Builder:
         multiple = made.multiples.get(dim, 1)
         if "..." in dim:
             return tuple(
-                self.symbol(made.blocks.get(dim, 2) if at == 0 else 1, nonempty=nonempty) for at in range(rng.choice([0, 1, 1, 2]))
+                self.symbol(made.blocks.get(dim, 2) if at == 0 else 1, nonempty=nonempty)
+                for at in range(rng.choice([0, 1, 1, 2]))
             )
         known = [
             name
             for name, sizes in self.symbols.items()
-            if (not nonempty or 0 not in sizes) and not any(s % multiple for s in sizes) and not self.too_many(dim, sizes, made)
+            if (not nonempty or 0 not in sizes)
+            and not any(s % multiple for s in sizes)
+            and not self.too_many(dim, sizes, made)
         ]
         if known and rng.random() < 0.35:
             return (rng.choice(known),)
@@ -705,12 +771,20 @@ class Builder:
             return found
         if param.inout:
             return self.mutated(param, tuple(dims))
-        known = [value for value in self.values if value.dims == tuple(dims) and self.convertible(value, param)]
+        known = [
+            value for value in self.values if value.dims == tuple(dims) and self.convertible(value, param)
+        ]
         if known and rng.random() < 0.6:
             value = rng.choice(known)
         else:
             dtype, bound = param.dtype, param.bound
-            if self.mode == "plain" and self.exact and is_float(dtype) and param.least is None and rng.random() < 0.15:
+            if (
+                self.mode == "plain"
+                and self.exact
+                and is_float(dtype)
+                and param.least is None
+                and rng.random() < 0.15
+            ):
                 dtype = rng.choice(["f32", "f16", "i32"])
                 bound = min(bound, 8)
             value = self.viewed(dims, dtype, bound, least=param.least)
@@ -718,7 +792,12 @@ class Builder:
             return value
         for _ in range(rng.choice([0, 0, 1, 1, 2, 3]) if param.least is None else 0):
             value = self.grow(value, before=True)
-        value = self.fitted(value, param.dtype, param.bound, param.least if value.root and value.name not in self.inputs else None)
+        value = self.fitted(
+            value,
+            param.dtype,
+            param.bound,
+            param.least if value.root and value.name not in self.inputs else None,
+        )
         if rng.random() < 0.08 and len(value.dims) == 2:
             self.features.add("flip")
             value = self.define(f"{value.name}.flip({rng.choice([0, 1])})", self.like(value))
@@ -741,7 +820,12 @@ class Builder:
         known = [
             value
             for value in self.values
-            if value.dims == dims and value.dtype == param.dtype and value.writable and not value.places and not value.rounded and value.bound <= param.bound
+            if value.dims == dims
+            and value.dtype == param.dtype
+            and value.writable
+            and not value.places
+            and not value.rounded
+            and value.bound <= param.bound
             and value.root not in self.written
         ]
         if known and rng.random() < 0.4:
@@ -770,7 +854,11 @@ class Builder:
 
     def mutate(self) -> None:
         rng = self.rng
-        known = [v for v in self.values if v.writable and v.dims and v.dtype not in ("bool", "i8", "u8", "i16") and not v.rounded]
+        known = [
+            v
+            for v in self.values
+            if v.writable and v.dims and v.dtype not in ("bool", "i8", "u8", "i16") and not v.rounded
+        ]
         if not known:
             return
         value = rng.choice(known)
@@ -825,7 +913,9 @@ class Builder:
                 marked = [
                     d
                     for d, dim in enumerate(spec["shape"])
-                    if re.search(r"[A-Z]", dim) and not set(re.findall(r"[A-Z]", dim)) & self.fixed and rng.random() < 0.9
+                    if re.search(r"[A-Z]", dim)
+                    and not set(re.findall(r"[A-Z]", dim)) & self.fixed
+                    and rng.random() < 0.9
                 ]
                 if marked:
                     spec["dynamic"] = marked
@@ -872,14 +962,19 @@ class Builder:
 def sign_safe(made: Template) -> bool:
     """Whether a zero has one sign whoever calculates it: no sum, no maximum."""
     body = made.text.split("for ", 1)[1]
-    return not re.search(r"\(-\w|maximum|minimum|[^,(] [+-] |==|floor|where| < | > ", body.replace("n - ", "").replace("m - ", "").replace("- n", ""))
+    return not re.search(
+        r"\(-\w|maximum|minimum|[^,(] [+-] |==|floor|where| < | > ",
+        body.replace("n - ", "").replace("m - ", "").replace("- n", ""),
+    )
 
 
 def special_safe(made: Template) -> bool:
     """Whether NaN and infinities have one meaning: no conversion to integers, no place of a maximum."""
     if made.family not in ("elementwise", "rows"):
         return False
-    return not re.search(r"arg|i32\(|i64\(|//|%|cumsum|count|atomic|: i", made.text) and any(p.dtype in ("f16", "bf16", "f32", "f64") for p in made.params)
+    return not re.search(r"arg|i32\(|i64\(|//|%|cumsum|count|atomic|: i", made.text) and any(
+        p.dtype in ("f16", "bf16", "f32", "f64") for p in made.params
+    )
 
 
 def plain_copy(rng: random.Random, name: str) -> Template:
