@@ -722,10 +722,26 @@ def test_sizes_of_a_norm(r, n):
     assert_fused(lambda x, w: each(t, x, w), args, kernels=None if r == 0 else 1)
 
 
+def test_one_row():
+    x, w = (
+        torch.arange(40.0, device=DEVICE),
+        f(40),
+    )  # one number per output: its error is luck, unless the sums are exact
+    assert_fused(lambda x, w: t.rn(x, w, 1e-5) + 1, (x, w), kernels=1)
+    compiled = torch.compile(lambda x, w: [o * 2 for o in t.ln(x, w, None, 1e-5)], fullgraph=True)
+    torch.testing.assert_close(compiled(x, w), [o * 2 for o in t.ln.reference(x, w, None, 1e-5)])
+
+
+def test_accumulated_outputs():
+    # Summed over programs: nothing goes behind it, and a prologue goes before it.
+    assert_fused(lambda x: t.column_sums(torch.exp(x)) + 1, (f(70, 33),), kernels=2)
+    assert_fused(lambda x: t.column_sums(x), (f(0, 33),), kernels=None)
+
+
 @pytest.mark.parametrize("name", ["outputs: chains behind several outputs", "prologue: three sources"])
 def test_a_hundred_runs_agree_to_the_last_bit(name):
     row = ROWS[name]
-    args = row.inputs(9, 41, 45)
+    args = row.inputs(5, 41, 45)
     compiled = torch.compile(lambda *args: row.program(t, *args), fullgraph=True)
     first = compiled(*args)
     for _ in range(99):

@@ -260,8 +260,8 @@ def _indices(node: SchedulerNode, result: str) -> tuple[sympy.Expr, sympy.Expr] 
     reads = set(node._body.get_all_read_expr(result))
     if len(reads) != 1:
         return None
-    assert isinstance(node.node, ComputedBuffer), "pointwise work has a buffer"
-    return reads.pop(), node._body.get_write_expr(node.node.get_name())
+    (written,) = node.get_buffer_names()
+    return reads.pop(), node._body.get_write_expr(written)
 
 
 def _other_reader(
