@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-if os.environ.get("TRITON_INTERPRET") is None and not os.environ.get("FUZZ_CUDA"):
-    os.environ["TRITON_INTERPRET"] = "1"
-
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is imported, which is later
 
 GUARD = 1 << 16  # bytes of poison before and after every tensor
 FLOATS = ("f16", "bf16", "f32", "f64")

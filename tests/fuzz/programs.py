@@ -77,12 +77,16 @@ class Plan:
         )
         return "\n\n".join(parts)
 
+    def saved(self, why: str) -> str:
+        """What is kept of a failure, for `read_case`."""
+        return f"{quoted(f'{self.label}: {why}')}\n\n{self.text()}"
+
     def script(self, why: str) -> str:
         """A program of its own: says what differs, and exits with 1, or says that nothing does."""
         source = HARNESS.read_text(encoding="utf-8").split('"""', 2)[2]
         return "\n".join(
             [
-                f'"""{self.label}: {why}'.replace("\\", "/").replace('"""', "'''") + '\n"""',
+                quoted(f"{self.label}: {why}"),
                 source.rstrip(),
                 "",
                 "",
@@ -110,15 +114,32 @@ class Plan:
         return kept[::-1]
 
     def case(self) -> Case:
-        import tdsl
+        return case_of(self.text(), self.label)
 
-        # Dynamo looks a function's module up by its name.
-        module = ModuleType(f"tests.fuzz.case_{re.sub('[^0-9]+', '_', self.label)}")
-        module.__dict__.update({k: v for k, v in vars(harness).items() if not k.startswith("__")}, tdsl=tdsl)
-        sys.modules[module.__name__] = module
-        exec(compile(self.text(), "<case>", "exec"), module.__dict__)
-        found: Case = module.CASE
-        return found
+
+def quoted(text: str) -> str:
+    """A module's docstring."""
+    first = text.partition("\nSet TORCHDYNAMO")[0].strip()
+    return '"""' + first.replace("\\", "/").replace('"""', "'''") + '\n"""'
+
+
+def case_of(text: str, label: str) -> Case:
+    """The case that a text describes, as `Plan.text` spells one."""
+    import tdsl
+
+    # Dynamo looks a function's module up by its name.
+    module = ModuleType(f"tests.fuzz.case_{re.sub('[^0-9a-z]+', '_', label)}")
+    names = {name: value for name, value in vars(harness).items() if not name.startswith("__")}
+    module.__dict__.update(names, tdsl=tdsl)
+    sys.modules[module.__name__] = module
+    exec(compile(text, f"<{label}>", "exec"), module.__dict__)
+    found: Case = module.CASE
+    return found
+
+
+def read_case(path: Path) -> Case:
+    """A case that failed once."""
+    return case_of(path.read_text(encoding="utf-8"), path.stem)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -191,6 +212,7 @@ class Builder:
         self.mutations = 0
         self.dynamic = rng.random() < 0.2
         self.runs = rng.choice([2, 2, 3]) if self.dynamic else 1
+        self.ones = not self.dynamic or rng.random() < 0.15  # a size of one is a graph of its own
         self.exact = rng.random() < 0.8
         self.mode = "plain"
         if self.exact:
@@ -206,6 +228,8 @@ class Builder:
         if block == 1:
             around = [1, 2, 3]
         around = [size for size in around if 0 < size <= min(LONGEST, limit * block)] or [1]
+        if not self.ones:
+            around = [size for size in around if size > 1] or [2, 3]
         sizes: list[int] = []
         for _ in range(self.runs):
             size = self.rng.choice(around)
