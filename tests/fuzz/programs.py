@@ -67,9 +67,7 @@ class Plan:
         )
         parts.append(f"def program({names}):\n    {body}\n")
         templates = ", ".join(f"{call.name!r}: {call.name}" for call in self.templates)
-        calls = sum(
-            len(re.findall(rf" = k\.{call.name}\(", "\n".join(self.live()))) for call in self.templates
-        )
+        calls = len(re.findall(r" = k\.", "\n".join(self.live(strict=True))))
         inputs = pprint.pformat(dict(self.inputs), width=110, sort_dicts=False)
         parts.append(
             f"CASE = Case(\n    templates={{{templates}}},\n    program=program,\n    inputs={inputs},\n"
@@ -102,14 +100,15 @@ class Plan:
             ]
         )
 
-    def live(self) -> list[str]:
-        """The lines that something that is seen depends on."""
+    def live(self, *, strict: bool = False) -> list[str]:
+        """The lines that something that is seen may depend on. `strict`: that it surely does."""
         wanted = {word for text in self.returned for word in re.findall(r"\w+", text)}
         kept: list[str] = []
         for line in reversed(self.lines):
             name = re.match(r"([\w, ]+) = ", line)
             made = set(re.findall(r"\w+", name.group(1))) if name else set()
-            if not name or made & wanted:
+            seen = not strict or bool(set(re.findall(r"\b[xv]\d+\b", line)) & (wanted | set(self.inputs)))
+            if made & wanted or (not name and seen):
                 kept.append(line)
                 wanted |= set(re.findall(r"\b[xv]\d+\b", line))
         return kept[::-1]
@@ -443,7 +442,7 @@ class Builder:
             text = value.name if value.dtype == dtype else f"{value.name}.to(D.{dtype})"
             return self.define(text, self.like(value, dtype=dtype))
         text = value.name
-        limit = int(min(bound, 4))
+        limit = int(bound) if bound > 2**24 or self.rng.random() < 0.3 else int(min(bound, 4))
         low = -limit if least is None else int(least)
         if dtype == "bool":
             return self.define(

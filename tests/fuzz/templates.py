@@ -552,7 +552,7 @@ def magnitude(rng: random.Random, dtype: str) -> int:
     if dtype == "bool":
         return 1
     large = {"f64": 2**35, "i64": 2**40, "i32": 2**20, "f32": 3000}
-    if dtype in large and rng.random() < 0.25:
+    if dtype in large and rng.random() < (0.6 if dtype == "f64" else 0.25):
         return large[dtype]
     return NUMBERS[dtype]
 
@@ -851,7 +851,16 @@ def rows(rng: random.Random, name: str) -> Template:
     draft.dsl(f"for n in N by {chunk}:")
     draft.indent = 2
     expr = body(rng.choice([0, 1, 2]))
+    place = None
     if function in ("argmax", "argmin"):
+        expr = draft.named(expr)
+        place = Expr(
+            dsl=draft.fresh("place"),
+            ref=_reduced(draft, expr, function).ref,
+            tiles=frozenset("m"),
+            dtype="i32",
+            bound=LONGEST,
+        )
         function = function[3:]
     start = "zeros(m)"
     stat = _reduced(draft, expr, function)
@@ -867,6 +876,10 @@ def rows(rng: random.Random, name: str) -> Template:
     if stat.dtype != "f32" and "dtype" not in start:
         start = start[:-1] + f", dtype={stat.dtype})"
     draft.lines[line] = f"        {carried} = {start}"
+    if place is not None:
+        draft.lines.insert(line, f"        {place.dsl} = zeros(m, dtype=i32)")
+        further = f"{stat.dsl} {'>' if function == 'max' else '<'} {carried}"
+        draft.dsl(f"{place.dsl} = where({further}, arg{function}({expr.dsl}, n), {place.dsl})")
     draft.dsl(update)
     draft.ref.append(f"{carried} = {stat.ref}")
     draft.indent = 1
@@ -889,6 +902,8 @@ def rows(rng: random.Random, name: str) -> Template:
         done = True
     if not done or rng.random() < 0.6:
         draft.output(stat, "m", dims[:1])
+    if place is not None:
+        draft.output(place, "m", dims[:1])
     return draft.finish(grid)
 
 
