@@ -19,6 +19,7 @@ import math
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
 from pathlib import Path
@@ -30,8 +31,9 @@ from typing_extensions import assert_never
 from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning
+from tdsl.lower import static_axes
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.launch import launch
+from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
 from tdsl.lower.inductor.private import (
     call_functional,
@@ -107,7 +109,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple(kind for kind in self._kinds if kind[2] != "tensor")
         self.op = _operator(self)
-        self._name = str(self.op)
+        self._name, self._refusal = str(self.op), _refusal()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
@@ -154,12 +156,14 @@ class Template:
     def _refuse(self, message: str) -> None:
         if torch.compiler.is_compiling():
             # Dynamo cannot raise our error, but shows the one that an operator raises.
-            _refusal()(self._name, message)
+            self._refusal(self._name, message)
         raise _refused(self.template, message)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""
-        _resolve(self.template, dict(zip(self._parameters, args, strict=True)))
+        arguments = dict(zip(self._parameters, args, strict=True))
+        _resolve(self.template, arguments)
+        _check_written(_by_op[self.op], arguments)
 
     def __repr__(self) -> str:
         return f"<template {self.template.name}: {self.op}>"
@@ -202,7 +206,11 @@ def _accepts(value: Any, kind: str) -> bool:
 
 
 def _described(value: Any) -> str:
-    return "a tensor" if isinstance(value, torch.Tensor) else repr(value)
+    if isinstance(value, torch.Tensor):
+        return "a tensor"
+    if torch.compiler.is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
+        return "an int" if isinstance(value, int) else "a float"  # which one may not be known
+    return repr(value)
 
 
 def _refused(kernel: ir.Kernel, message: str) -> TdslError:
@@ -414,6 +422,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
         _check_written(operator, arguments)
+        _make_static(kernel, arguments)
         return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
 
     library.define(f"{qualified}{operator.schema()}", tags=TAGS)
@@ -426,7 +435,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
         def functionalize(*args: Any) -> Any:
             inner = without_wrappers(args)
-            _check_written(operator, operator.arguments(inner))
+            _check_written(operator, operator.arguments(tuple(inner)))
             return operator.shaped(call_functional(functional, args, inner, operator.written))
 
         def batch(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -453,6 +462,7 @@ def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
+        _make_static(kernel, arguments)
         outputs = _empty(_resolve(kernel, arguments), _device(kernel, arguments))
         return operator.shaped((*outputs, *map(torch.empty_like, operator.news(arguments))))
 
@@ -472,6 +482,17 @@ def _unshared(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _make_static(kernel: ir.Kernel, arguments: dict[str, Any]) -> None:
+    """Fixes the sizes that the kernel's text must know, while the graph is traced: what was made before the
+    call then has them too, and an export with such a size left open fails here, not in another process."""
+    if _device(kernel, arguments).type == "cpu" and not interpreted():
+        return
+    for name, axis in static_axes(kernel):
+        if arguments[name] is not None:
+            for size in static_sizes(kernel.tensor(name), axis, arguments[name].shape):
+                int(size)
+
+
 def _registered(operator: _Operator) -> torch._ops.OpOverload:
     op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, operator.kernel.name), operator.overload)
     return op
@@ -479,7 +500,13 @@ def _registered(operator: _Operator) -> torch._ops.OpOverload:
 
 @cache
 def _library() -> torch.library.Library:
-    return torch.library.Library("tdsl", "FRAGMENT")
+    library = torch.library.Library("tdsl", "FRAGMENT")
+    # PyTorch takes a library's operators away when Python exits; a thread that still calls one would end
+    # the process with an abort.
+    for reference in weakref.getweakrefs(library):
+        if isinstance(callback := getattr(reference, "__callback__", None), weakref.finalize):
+            callback.atexit = False
+    return library
 
 
 def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:
@@ -731,7 +758,7 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
                 # Another kind of derivative: PyTorch has it of all that the reference calls.
                 arguments = operator.arguments(args)
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
-            return Call.apply(keyset, *args)
+            return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
         result = call_below_autograd(op, keyset, args)
         # Whoever saved a written tensor for a gradient must notice.
         written = [

@@ -148,6 +148,96 @@ def test_in_place_and_a_gradient():
         t.axpy(randn(10), randn(10).requires_grad_(), 1.0)
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_forward_derivatives(mode):
+    args, tangents = (randn(5, 40), randn(40)), (randn(5, 40), randn(40))
+
+    def values_and_tangents(f):
+        with mode():
+            return torch.func.jvp(lambda x, w: f(x, w, 1e-5), args, tangents)
+
+    want = values_and_tangents(t.rn.reference)
+    torch.testing.assert_close(values_and_tangents(t.rn), want)
+    compiled = torch.compile(lambda: values_and_tangents(t.rn), fullgraph=True)
+    torch.testing.assert_close(compiled(), want)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(args[0], tangents[0])
+        found = torch.autograd.forward_ad.unpack_dual(t.rn(dual, args[1], 1e-5)).tangent
+    _, want = torch.func.jvp(lambda x: t.rn.reference(x, args[1], 1e-5), args[:1], tangents[:1])
+    torch.testing.assert_close(found, want)
+
+
+def test_forward_derivatives_of_several_outputs():
+    x, w = randn(5, 40), randn(40)
+    found = torch.func.jvp(lambda x: t.ln(x, w, None, 1e-5), (x,), (randn(5, 40),))
+    want = torch.func.jvp(lambda x: t.ln.reference(x, w, None, 1e-5), (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(found[0], want[0])
+    assert all(tangent.abs().max() > 0 for tangent in found[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*_prims_common.check:FutureWarning")  # of PyTorch's own code
+@pytest.mark.parametrize("transform", ["grad", "jacrev", "jacfwd", "hessian", "per sample"])
+def test_torch_func(transform):
+    a, b = randn(3, 4), randn(4, 5)
+
+    def derive(f):
+        def loss(a, b):
+            return (f(a, b) ** 2).sum()
+
+        match transform:
+            case "grad":
+                return torch.func.grad(loss, argnums=(0, 1))(a, b)
+            case "jacrev":
+                return torch.func.jacrev(f)(a, b)
+            case "jacfwd":
+                return torch.func.jacfwd(f)(a, b)
+            case "hessian":
+                return torch.func.hessian(loss)(a, b)
+            case _:
+                return torch.vmap(torch.func.grad(loss), in_dims=(0, None))(a[:, None], b)
+
+    want = derive(t.mm.reference)
+    torch.testing.assert_close(derive(t.mm), want, rtol=1e-4, atol=1e-4)
+    compiled = torch.compile(lambda: derive(t.mm), fullgraph=True)
+    torch.testing.assert_close(compiled(), want, rtol=1e-4, atol=1e-4)
+
+
+def test_vmap():
+    a, b = randn(2, 3, 4), randn(4, 5)
+    torch.testing.assert_close(torch.vmap(t.mm, in_dims=(0, None))(a, b), a @ b, rtol=1e-4, atol=1e-4)
+    compiled = torch.compile(torch.vmap(t.mm, in_dims=(0, None)), fullgraph=True)
+    torch.testing.assert_close(compiled(a, b), a @ b, rtol=1e-4, atol=1e-4)
+    with pytest.raises(TdslError, match="'axpy' writes to its arguments, and cannot be vmapped"):
+        torch.vmap(lambda y, x: t.axpy(y, x, 1.0))(randn(3, 9), randn(3, 9))
+
+
+def test_derivatives_that_there_are_not():
+    def through_axpy(x):
+        y = x * 1
+        t.axpy(y, x, 1.0)
+        return y.sum()
+
+    x = randn(9)
+    with pytest.raises(TdslError, match="'axpy' cannot be differentiated"):
+        torch.func.jvp(through_axpy, (x,), (x,))
+    with pytest.raises(TdslError, match="'axpy' cannot be differentiated"):
+        torch.func.grad(through_axpy)(x)
+
+    @tdsl.template(source=DOUBLE)
+    def double(x): ...
+
+    with pytest.raises(TdslError, match="'double' cannot be differentiated"):
+        torch.func.jvp(double, (x,), (x,))
+
+
+def test_subclasses():
+    class Named(torch.Tensor):
+        pass
+
+    a, b = randn(3, 4), randn(4, 5)
+    torch.testing.assert_close(t.mm(a.as_subclass(Named), b), (a @ b).as_subclass(Named))
+
+
 # Calls that are wrong
 
 
@@ -172,6 +262,31 @@ def test_in_place_and_a_gradient():
 def test_wrong_calls(call, message):
     with pytest.raises(TdslError, match=message):
         call()
+    with pytest.raises(Exception, match=message):
+        torch.compile(call, fullgraph=True)()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, of what it makes such tensors with
+@pytest.mark.parametrize("kind", ["sparse_coo", "sparse_csr", "mkldnn", "nested", "jagged", "qint8"])
+def test_tensors_of_other_layouts(kind):
+    a, b = randn(3, 4), randn(4, 5)
+    match kind:
+        case "sparse_coo":
+            other = a.to_sparse()
+        case "sparse_csr":
+            other = a.to_sparse_csr()
+        case "mkldnn":
+            other = a.to_mkldnn()
+        case "nested":
+            other = torch.nested.nested_tensor([a[0], a[1]])
+        case "jagged":
+            other = torch.nested.nested_tensor([a[0], a[1]], layout=torch.jagged)
+        case _:
+            other = torch.quantize_per_tensor(a, 0.1, 0, torch.qint8)
+    with pytest.raises(TdslError, match="'A' must be"):
+        t.mm(other, b)
+    with pytest.raises(TdslError, match="'x' must"):
+        t.axpy(b[0], other, 1.0)
 
 
 # Decorations that are wrong
@@ -234,6 +349,13 @@ template scaled(x: f32[N], factor: float, half: const bool = false) -> y: f32[N]
     compiled = torch.compile(lambda x, factor: scaled(x, factor, half=True) + 1, fullgraph=True)
     torch.testing.assert_close(compiled(x, 3.0), x * 1.5 + 1)
     torch.testing.assert_close(compiled(x, 4.0), x * 2 + 1)
+
+    for half, got in ((2, "2|an int"), (1.0, "1.0|a float"), (None, "None"), ("yes", "'yes'")):
+        for call in (scaled, torch.compile(lambda x, factor, half: scaled(x, factor, half), fullgraph=True)):
+            with pytest.raises(Exception, match=f"'half' must be a bool; got ({got})"):
+                call(x, 3.0, half)
+    with pytest.raises(TdslError, match="'factor' must be a float; got True"):
+        scaled(x, True)
 
     def scaled(x, factor, half=True): ...
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._inductor.utils import fresh_cache
 
 import tdsl
 from tdsl.lower.inductor import cost
@@ -83,6 +84,11 @@ def into_an_argument(q, a, b):
     q.add_(t.mm(a, b))
 
 
+def read_behind_too(x, w):
+    z = torch.exp(x)
+    return t.rn(z, w, 1e-5) + z
+
+
 def an_argument_changed(q, b):
     q.mul_(2)
     return t.mm(q, b)
@@ -123,6 +129,7 @@ CASES = {
         "6510 elements, and 'C' has 6300",
     ),
     "second reader": (twice_read, (A, B), "A", "sigmoid", "it is also read by cumsum"),
+    "read behind too": (read_behind_too, (X, W), "x", "exp", "it is also read by add"),
     "returned": (returned, (A, B), "A", "sigmoid", "the graph returns it"),
     "order": (transposed, (SQUARE,), "B", "sigmoid", "another order"),
     "order behind": (lambda a, b: t.mm(a, b).flip(0) + 1, (A, B), "C", "add", "another order"),
@@ -192,6 +199,20 @@ def test_where_it_is_seen(caplog):
         torch._dynamo.reset()
         assert_fused(program, (A, B), kernels=1)
     assert str(refusal) in str(error.value)
+
+
+def test_a_graph_from_the_cache_adds_nothing():
+    def program(a, b):
+        return t.mm(a, b).prod(0)
+
+    found = []
+    with fresh_cache():
+        for _ in range(2):
+            torch._dynamo.reset()
+            with tdsl.refusal.watch() as seen:
+                torch.compile(program)(A, B)
+            found.append(len(seen))
+    assert found == [1, 0]
 
 
 def test_old_ones_are_dropped(monkeypatch):

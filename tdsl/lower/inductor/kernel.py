@@ -33,9 +33,11 @@ from tdsl.lower.inductor.private import (
     OrderedSet,
     PartialRender,
     RemovedArg,
+    SymT,
     V,
     inductor_config,
     ir,
+    symbol_is_type,
     sympy,
     sympy_dot,
     sympy_product,
@@ -59,6 +61,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
         self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
+        # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
+        self._masks: dict[sympy.Symbol, str | None] = {}
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
@@ -128,9 +132,13 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     text = value if block else f"tl.where({xindex} >= 0, {value}, {value})"
                     V.kernel.compute.writeline(f"{result} = {text}")
 
-        self._make_independent_subgraph(hook, sympy_product(node.get_size()), ops_handler=CaptureStore)  # type: ignore[no-untyped-call]
+        lengths = [V.graph.sizevars.simplify(size) for size in node.get_size()]
+        self._make_independent_subgraph(hook, sympy_product(lengths), ops_handler=CaptureStore)  # type: ignore[no-untyped-call]
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_prologue_{slot.point}_xmask" if slot.mask else None)
+            names = _index_names(f"_prologue_{slot.point}_", xindex, lengths)
+            if any(names) and xindex not in names:
+                self._set_masks(slot, names, self._name_dimensions(lengths, names))
         self.render_hooks[hook] = self._text_of(hook, xindex)
 
     def _setup_store(self, slot: StoreSlot, position: int) -> None:
@@ -144,10 +152,14 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         xindex = f"x_epilogue{number}_index"
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
-            indices = self._name_dimensions(lengths, _index_names(number, lengths))
-            if sum(name is not None for name in _index_names(number, lengths)) > 1:
+            names = _index_names(f"x_epilogue{number}_", xindex, lengths)
+            indices = self._name_dimensions(lengths, names)
+            self._set_masks(slot, names, indices)
+            if xindex not in names and any(names):
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
-                self.body.writeline(f"{xindex} = {texpr(self.rename_indexing(contiguous))}")
+                flat = texpr(self.rename_indexing(contiguous))
+                spread = "" if _is_spread(slot, names) else f"{self._zeros(slot.shape)} + "
+                self.body.writeline(f"{xindex} = {spread}{flat}")
             value = self._value(f"_kernel_val_{number}", slot.dtype)
             if buffer not in V.graph.removed_buffers:
                 if result.inout:
@@ -220,9 +232,45 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         stores = kwargs.get("dense_indexing", False)
         if stores and self.template_mask is not None:
             options.mask_vars = OrderedSet([self.template_mask])
+        # What varies along some dimensions only is loaded once for all lanes along the others.
+        varying = [symbol for symbol in options.index.free_symbols if not self._is_size(symbol)]
+        if not stores and varying and all(symbol in self._masks for symbol in varying):
+            masks = [mask for symbol in varying if (mask := self._masks[symbol]) is not None]
+            rest = [mask for mask in options.mask_vars if mask != self.template_mask]
+            options.mask_vars = OrderedSet([*sorted(masks), *rest])
         if options.expand_shape is None:
             options.expand_shape = ("XBLOCK",)
         return options
+
+    def _is_size(self, symbol: sympy.Symbol) -> bool:
+        return symbol not in self.range_tree_nodes and not symbol_is_type(symbol, SymT.TMP)
+
+    def _set_masks(
+        self, slot: LoadSlot | StoreSlot, names: Sequence[str | None], indices: Sequence[sympy.Expr]
+    ) -> None:
+        """Notes the masks of those indices that have a shape of their own (`_index_lines` writes both)."""
+        if not _is_spread(slot, names):
+            return
+        for name, index, dimension in zip(names, indices, slot.dimensions, strict=True):
+            if name is not None:
+                self._masks[index] = f"{name}_mask" if dimension.mask is not None else None
+
+    def _zeros(self, shape: Sequence[str]) -> str:
+        return f"tl.zeros({_block_shape(shape)}, {self.index_dtype})"
+
+    def _index_lines(self, slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> list[str]:
+        """The index along each dimension, no larger than it varies where the whole tile is made of several."""
+        spread = _is_spread(slot, names)
+        shape = ["1"] * len(slot.shape) if spread else slot.shape
+        lines = []
+        for name, dimension in zip(names, slot.dimensions, strict=True):
+            if name is None:
+                continue
+            lines.append(f"{name} = {self._zeros(shape)} + ({dimension.index})")
+            if spread and dimension.mask is not None:
+                ones = f"tl.full({_block_shape(shape)}, True, tl.int1)"
+                lines.append(f"{name}_mask = {ones} & ({dimension.mask})")
+        return lines
 
     def _name_dimensions(
         self, lengths: Sequence[sympy.Expr], names: Sequence[str | None]
@@ -337,19 +385,20 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         lines = [f"_kernel_val_{number} = {_block(slot)}"]
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
-        names = _index_names(number, self.call.results[slot.param].layout.size)
+        xindex = f"x_epilogue{number}_index"
+        names = _index_names(f"x_epilogue{number}_", xindex, self.call.results[slot.param].layout.size)
         if not any(names):
-            lines.append(f"x_epilogue{number}_index = tl.zeros({shape}, {self.index_dtype})")
-        for text, name in zip(slot.indices, names, strict=True):
-            if name is not None:
-                lines.append(f"{name} = tl.zeros({shape}, {self.index_dtype}) + ({text})")
-        return lines
+            lines.append(f"{xindex} = {self._zeros(slot.shape)}")
+        return [*lines, *self._index_lines(slot, names)]
 
     def _fused_load(self, slot: LoadSlot) -> list[str]:
         shape = _block_shape(slot.shape)
         hook = f"<LOAD_INPUT_{slot.point}>"
         prefix = f"_prologue_{slot.point}"
-        lines = [f"{prefix}_xindex = tl.zeros({shape}, {self.index_dtype}) + ({slot.index})"]
+        names = _index_names(f"{prefix}_", f"{prefix}_xindex", self.call.tensors[slot.param].get_size())
+        lines = [f"{prefix}_xindex = {self._zeros(slot.shape)} + ({slot.index})"]
+        if f"{prefix}_xindex" not in names:
+            lines += self._index_lines(slot, names)
         if slot.mask:
             lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
@@ -388,12 +437,21 @@ def _fit_in_32_bits(nodes: Sequence[BaseSchedulerNode]) -> bool:
     return index_dtype(buffer.get_layout() for buffer in buffers if buffer.has_tensor_output()) == "i32"
 
 
-def _index_names(number: int, lengths: Sequence[sympy.Expr]) -> list[str | None]:
-    """What a store slot's index along each dimension is called; None where the only index is zero."""
+def _index_names(prefix: str, flat: str, lengths: Sequence[sympy.Expr]) -> list[str | None]:
+    """What a slot's index along each dimension is called; None where the only index is zero. Where one
+    dimension is all there is, its index is the flat one."""
     long = [d for d, size in enumerate(lengths) if not V.graph.sizevars.statically_known_equals(size, 1)]
     if len(long) == 1:
-        return [f"x_epilogue{number}_index" if d in long else None for d in range(len(lengths))]
-    return [f"x_epilogue{number}_{d}" if d in long else None for d in range(len(lengths))]
+        return [flat if d in long else None for d in range(len(lengths))]
+    return [f"{prefix}{d}" if d in long else None for d in range(len(lengths))]
+
+
+def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
+    """Whether the indices along several dimensions, each no larger than it varies, make up the whole tile."""
+    axes = [
+        dimension.axes for name, dimension in zip(names, slot.dimensions, strict=True) if name is not None
+    ]
+    return len(axes) > 1 and len(frozenset().union(*axes)) == len(slot.shape) > 1
 
 
 def _block(slot: StoreSlot) -> str:

@@ -13,8 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LIMIT = 10_000  # steps of the search; what people write takes a few
+
+Size = Any  # an integer, or a symbolic one
 
 Term = tuple[
     int, float, float
@@ -25,11 +28,11 @@ Term = tuple[
 class Region:
     """Elements of a storage: of a tensor with these sizes and strides, from `offset` on."""
 
-    offset: int
-    sizes: Sequence[int]
-    strides: Sequence[int]
+    offset: Size
+    sizes: Sequence[Size]
+    strides: Sequence[Size]
 
-    def end(self) -> int:
+    def end(self) -> Size:
         """One more than the last element's place."""
         return self.offset + sum((n - 1) * step for n, step in zip(self.sizes, self.strides, strict=True)) + 1
 

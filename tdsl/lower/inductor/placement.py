@@ -225,8 +225,9 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
     assert isinstance(node.node, ComputedBuffer), "asked of pointwise nodes only"
     layout = node.node.layout
     elsewhere = Reason(
-        text="it writes into a tensor that exists already, and not the very one that the kernel has read",
-        help="write it out of place, or pass that tensor itself as 'inout'",
+        text="it writes into a tensor that exists already or is made in parts ('copy_', 'index_put', 'cat'), and not "
+        "into the very one that the kernel has read",
+        help="write it out of place, or pass the tensor itself as 'inout'",
     )
     if not isinstance(layout, MutationLayout) or not call.results[param].inout:
         return elsewhere
@@ -259,7 +260,8 @@ def _indices(node: SchedulerNode, result: str) -> tuple[sympy.Expr, sympy.Expr] 
     reads = set(node._body.get_all_read_expr(result))
     if len(reads) != 1:
         return None
-    return reads.pop(), node._body.get_write_expr(node.node.get_name())
+    (written,) = node.get_buffer_names()
+    return reads.pop(), node._body.get_write_expr(written)
 
 
 def _other_reader(

@@ -104,6 +104,9 @@ from torch._inductor.lowering import (
     # The public-in-spirit way to lower a custom operator.
     register_lowering,
 )
+
+# Where PyTorch keeps what it compiles, which must be writable.
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,
@@ -176,7 +179,7 @@ def without_wrappers(args: Sequence[Any]) -> list[Any]:
     def bare(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not torch._is_functional_tensor(value):
             return value
-        torch._sync(value)  # type: ignore[no-untyped-call]
+        torch._functionalize_sync(value)
         return torch._from_functional_tensor(value)
 
     return [bare(value) for value in args]
@@ -204,15 +207,19 @@ def call_functional(
 
 def has_tangent(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether a forward-mode derivative is being taken by one of them."""
-    if forward_ad._current_level < 0:
+    if forward_ad._current_level < 0 and _transform() != TransformType.Jvp:
         return False
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    return any(torch._VF._unpack_dual(tensor, level=0)[1] is not None for tensor in tensors)
 
 
 def in_transform() -> bool:
     """Whether a derivative is being taken by `torch.func`, below whose wrappers no node of ours can be."""
+    return _transform() in (TransformType.Grad, TransformType.Jvp)
+
+
+def _transform() -> Any:
     interpreter = torch._C._functorch.peek_interpreter_stack()
-    return interpreter is not None and interpreter.key() in (TransformType.Grad, TransformType.Jvp)
+    return None if interpreter is None else interpreter.key()
 
 
 def without_mutation(function: Callable[..., Any], args: Sequence[Any]) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.obstacles import is_call, obstacle, record_refusals
 from tdsl.lower.inductor.private import (
@@ -62,7 +63,9 @@ class TemplateScheduling:
         )
 
     def can_fuse_horizontal(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
-        if is_call(node1) or is_call(node2) or _is_awaited(node1) or _is_awaited(node2):
+        if is_call(node1) or is_call(node2):
+            return False
+        if any(_is_awaited(node) or _is_copied_back(node) for node in (node1, node2)):
             return False
         return super().can_fuse_horizontal(node1, node2)  # type: ignore[misc, no-any-return]
 
@@ -81,6 +84,10 @@ class TemplateScheduling:
         if not isinstance(call, TemplateCall):
             return super().codegen_template(template_node, epilogue_nodes, prologue_nodes)  # type: ignore[misc, no-any-return]
         assert call.make_kernel_render is not None, "a template call makes its kernel"
+        if V.graph.device_types == {"cpu"}:
+            # A graph's input of no dimensions is a pointer like any other, which the template may well read.
+            # Inductor takes it for a number, as it must be for a kernel that runs elsewhere.
+            V.graph.is_unspec_arg = lambda name: False
         kernel, render = call.make_kernel_render(call)
         # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
         with inductor_config.patch(cpu_backend="triton"):
@@ -110,6 +117,7 @@ class _TritonScheduling(TritonScheduling):
         *args: Any,
     ) -> None:
         # Here the text is final, the kernel's name in it.
+        discard_broken_module(src_code)
         if kernel.call.primary.device.type != "cpu":
             compile_ahead(subs_name, src_code)
         super()._emit_kernel_to_wrapper(wrapper, kernel, src_code, kernel_name, subs_name, *args)  # type: ignore[no-untyped-call]
@@ -140,6 +148,19 @@ def _is_awaited(node: BaseSchedulerNode) -> bool:
         if obstacle(node, user) is not None:
             return False  # kept apart, it may as well share a kernel with others
     return True
+
+
+def _is_copied_back(node: BaseSchedulerNode) -> bool:
+    """Whether a node can be the store in place of the template call that it reads, if it is left alone."""
+    if not node.has_aliasing_or_mutation():
+        return False
+    scheduler = node.scheduler
+    for name in {dep.name for dep in node.read_writes.reads}:
+        if name in scheduler.name_to_buf:
+            producer = scheduler.name_to_fused_node[scheduler.name_to_buf[name].defining_op_name()]
+            if producer is not node and is_call(producer) and obstacle(producer, node) is None:
+                return True
+    return False
 
 
 def extend_schedulings() -> None:
