@@ -470,7 +470,7 @@ OUTPUTS = [
         )
         for which in range(3)
     ),
-    Row("no output used", unused, xw),  # the one kernel is that of x + 1
+    Row("no output used", unused, xw, whole=True),  # the one kernel is that of x + 1
     Row(
         "outputs of different rank",
         lambda t, x, w: tuple(o * 2 for o in t.ln(x, w, None, 1e-5)),
