@@ -18,8 +18,8 @@ import json
 import math
 import os
 import threading
-import weakref
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from functools import cache, update_wrapper
 from pathlib import Path

@@ -488,10 +488,8 @@ class Builder:
         rng = self.rng
         options = [d for d in ("f32", "f64", "f16", "bf16", "i32", "i64") if d != value.dtype]
         dtype = rng.choice(options)
-        if (
-            (not is_float(dtype)
-            and (value.places or self.mode == "special"))
-            or not fits(dtype, value.bound, value.places)
+        if (not is_float(dtype) and (value.places or self.mode == "special")) or not fits(
+            dtype, value.bound, value.places
         ):
             return value
         return self.define(f"{value.name}.to(D.{dtype})", self.like(value, dtype=dtype))

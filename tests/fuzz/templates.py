@@ -459,7 +459,9 @@ class Draft:
                 if param is self.params[0] or param.inout:
                     raise Redraw
                 self.params.remove(param)
-            elif (param.kind in ("float", "int") and not re.search(rf"\* {param.name}\b", written)) or (param.kind == "const" and not re.search(rf"if {param.name} else", written)):
+            elif (param.kind in ("float", "int") and not re.search(rf"\* {param.name}\b", written)) or (
+                param.kind == "const" and not re.search(rf"if {param.name} else", written)
+            ):
                 self.params.remove(param)
         if self.variable is not None and not any(": T[" in param.declared for param in self.params):
             raise Redraw
