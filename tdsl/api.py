@@ -31,8 +31,9 @@ from typing_extensions import assert_never
 from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning
+from tdsl.lower import static_axes
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.launch import launch
+from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
 from tdsl.lower.inductor.private import (
     call_functional,
@@ -421,6 +422,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
         _check_written(operator, arguments)
+        _make_static(kernel, arguments)
         return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
 
     library.define(f"{qualified}{operator.schema()}", tags=TAGS)
@@ -460,6 +462,7 @@ def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
+        _make_static(kernel, arguments)
         outputs = _empty(_resolve(kernel, arguments), _device(kernel, arguments))
         return operator.shaped((*outputs, *map(torch.empty_like, operator.news(arguments))))
 
@@ -477,6 +480,17 @@ def _unshared(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {
         operator.names[index]: arguments[operator.names[index]].clone() for index in operator.written
     }
+
+
+def _make_static(kernel: ir.Kernel, arguments: dict[str, Any]) -> None:
+    """Fixes the sizes that the kernel's text must know, while the graph is traced: what was made before the
+    call then has them too, and an export with such a size left open fails here, not in another process."""
+    if _device(kernel, arguments).type == "cpu" and not interpreted():
+        return
+    for name, axis in static_axes(kernel):
+        if arguments[name] is not None:
+            for size in static_sizes(kernel.tensor(name), axis, arguments[name].shape):
+                int(size)
 
 
 def _registered(operator: _Operator) -> torch._ops.OpOverload:

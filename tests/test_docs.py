@@ -22,7 +22,7 @@ from tdsl.diagnostics import TdslError
 from tdsl.pipeline import check_text
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/fusion.md")
 FUSED = ROOT / "tests" / "golden" / "fused" / "relu_matmul_sigmoid_bias.txt"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

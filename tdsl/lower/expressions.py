@@ -348,10 +348,17 @@ class Expressions:
         if then.dtype is None and otherwise.dtype is None:
             then = self.cast(then, dtype)
         then, otherwise = (self.converted(side, expr.type.dtype) for side in (then, otherwise))
+        then, otherwise = self._strengthened([then, otherwise], dtype)
         zero = zero_where_both([then, otherwise])
         lined, tiles = self.lined_up([condition, then, otherwise])
         text = f"tl.where({', '.join(value.text for value in lined)})"
         return Value(text=text, dtype=dtype, tiles=tiles, zero=zero)
+
+    def _strengthened(self, arguments: list[Value], dtype: str) -> list[Value]:
+        """A function of Triton's makes an i32 or f32 of a number: not so where it meets another dtype."""
+        if dtype in ("f32", "i32") or all(argument.dtype is None for argument in arguments):
+            return arguments
+        return [self.cast(argument, dtype) for argument in arguments]
 
     def _call(self, name: str, expr: ir.Expr, arguments: list[Value]) -> Value:
         function = FUNCTIONS[name]
@@ -362,7 +369,8 @@ class Expressions:
         if all(argument.dtype is None for argument in arguments) and category == 2:
             arguments = [self.cast(arguments[0], dtype), *arguments[1:]]
         compute = "f32" if function.wide and DTYPES[dtype].bits < 32 else dtype
-        lined, tiles = self.lined_up([self.cast(a, compute) if a.dtype is not None else a for a in arguments])
+        arguments = [self.cast(a, compute) if a.dtype is not None else a for a in arguments]
+        lined, tiles = self.lined_up(self._strengthened(arguments, compute))
         text = function.f64 if function.f64 and compute == "f64" else function.text
         if category == 2:
             text = NAN_AWARE.get(name, text)
@@ -373,6 +381,8 @@ class Expressions:
             zero=zero_where_both(lined) if function.odd else {},
             nonnegative=all(a.nonnegative for a in lined) or name == "abs",
         )
+        if value.dtype == "bf16" and name in ("maximum", "minimum"):
+            value = replace(value, dtype="f32")  # Triton compares bf16 in f32, and leaves it at that
         return value if value.dtype is None else self.cast(value, dtype)
 
     def _reduce(self, expr: ir.Reduce) -> Value:

@@ -20,7 +20,7 @@ from tdsl.lower.extents import multiply, product
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.traffic import loaded_elements
-from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+from tdsl.lower.triton import Dimension, Line, LoadSlot, StoreSlot
 from tdsl.lower.values import Value, aligned
 from tdsl.lower.writer import Writer
 from tdsl.types import DTYPES
@@ -41,6 +41,7 @@ class _Place:
     tiles: tuple[ir.Tile, ...]
     subscripts: tuple[Value, ...]
     moves: tuple[frozenset[str], ...]  # the tiles along which each subscript varies
+    checks: tuple[tuple[str, ...], ...]  # of each subscript that was not proven
     mask: str | None
 
 
@@ -84,6 +85,7 @@ class Points:
             dtype=dtype,
             shape=tuple(map(self.tiles.block, place.tiles)),
             index=self._flat_index(expr.param, place),
+            dimensions=() if expr.nofuse else self._slot_dimensions(expr.param, place),
             mask=place.mask,
             plain=plain,
             neutral=None,
@@ -119,7 +121,7 @@ class Points:
                 value=value.text,
                 dtype=dtype,
                 shape=tuple(map(self.tiles.block, place.tiles)),
-                indices=tuple(index.text for index, _, _ in self._dimensions(statement.param, place)),
+                dimensions=self._slot_dimensions(statement.param, place),
                 mask=place.mask,
                 plain=f"tl.store({pointer}, {value.text}{mask})",
                 fusable=not statement.nofuse,
@@ -141,10 +143,8 @@ class Points:
     def _place(
         self, param: str, subscripts: Sequence[ir.Subscript], tiles: tuple[ir.Tile, ...], *, unchecked: bool
     ) -> _Place:
-        found, moves = [], []
-        terms = [
-            aligned(self.tiles.mask(tile), tiles).text for tile in tiles if not self.specialization.even(tile)
-        ]
+        found, moves, checks = [], [], []
+        terms = [term for tile in tiles if (term := self._ragged(tile, tiles)) is not None]
         sizes = self.specialization.split(param)
         for item, (extents, _) in zip(subscripts, sizes, strict=True):
             value = self.expressions.emit(item.value)
@@ -152,11 +152,30 @@ class Points:
             value = aligned(value, tiles)
             if not item.in_bounds:
                 value = self._named(value, f"{param}_index")
-                if not unchecked:
-                    terms += self._checks(value, product(extents))
+            unproven = not item.in_bounds and not unchecked
+            checks.append(tuple(self._checks(value, product(extents)) if unproven else ()))
+            terms += checks[-1]
             found.append(value)
         mask = " & ".join(terms) or None
-        return _Place(tiles=tiles, subscripts=tuple(found), moves=tuple(moves), mask=mask)
+        return _Place(
+            tiles=tiles, subscripts=tuple(found), moves=tuple(moves), checks=tuple(checks), mask=mask
+        )
+
+    def _ragged(self, tile: ir.Tile, tiles: tuple[ir.Tile, ...]) -> str | None:
+        """The mask of a tile that has lanes outside, aligned to the block `tiles`."""
+        return None if self.specialization.even(tile) else aligned(self.tiles.mask(tile), tiles).text
+
+    def _slot_dimensions(self, param: str, place: _Place) -> tuple[Dimension, ...]:
+        found = []
+        indices = iter(self._dimensions(param, place))
+        for moves, checks, (sizes, _) in zip(
+            place.moves, place.checks, self.specialization.split(param), strict=True
+        ):
+            axes = frozenset(at for at, tile in enumerate(place.tiles) if tile.key in moves)
+            terms = [self._ragged(tile, place.tiles) for at, tile in enumerate(place.tiles) if at in axes]
+            mask = " & ".join([*(term for term in terms if term is not None), *checks]) or None
+            found += [Dimension(index=next(indices)[0].text, axes=axes, mask=mask) for _ in sizes]
+        return tuple(found)
 
     def _named(self, value: Value, base: str) -> Value:
         if value.text.isidentifier():

@@ -29,12 +29,25 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """A point's index along one dimension of its tensor, as text; a scalar or broadcastable to the tile.
+
+    `axes`: those of the tile along which it varies. `mask`: which of its lanes are in bounds, of the same
+    kind; None: all. A dimension is in bounds without a look at the others.
+    """
+
+    index: str
+    axes: frozenset[int]
+    mask: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoadSlot:
     """A load point: reads one tile of a tensor into the variable `target`.
 
     Unfused it is the line `target = <plain>`. Fused, a prologue computes the tile from `index`, the
-    row-major flat index of each lane in the tensor's logical shape, for the lanes where `mask` holds,
-    and the result is cast to `dtype`.
+    row-major flat index of each lane in the tensor's logical shape (or from that along each of its
+    `dimensions`), for the lanes where `mask` holds, and the result is cast to `dtype`.
 
     `neutral` and `other`: where a consumer relies on what lanes outside hold, `neutral` is a mask and
     every lane where it is false must read `other`. The plain load does that by itself; after a
@@ -49,6 +62,7 @@ class LoadSlot:
     dtype: str  # a tdsl dtype name: 'f16'
     shape: tuple[str, ...]  # block sizes of the tile as Triton text; () for a scalar
     index: str
+    dimensions: tuple[Dimension, ...]
     mask: str | None  # None: every lane is in bounds
     plain: str
     neutral: str | None
@@ -62,8 +76,8 @@ class LoadSlot:
 class StoreSlot:
     """The store point of one output: `value`, already cast to `dtype`, for the lanes where `mask` holds.
 
-    Unfused it is the line `<plain>`. Fused, an epilogue gets one index expression per dimension of the
-    output (`indices`; each a scalar or broadcastable to `shape`) and decides itself what to store.
+    Unfused it is the line `<plain>`. Fused, an epilogue gets the index along each dimension of the output
+    and decides itself what to store.
     """
 
     span: Span | None
@@ -72,7 +86,7 @@ class StoreSlot:
     value: str
     dtype: str
     shape: tuple[str, ...]
-    indices: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
     mask: str | None
     plain: str
     fusable: bool

@@ -275,9 +275,10 @@ def make_input(name: str, spec: Mapping[str, Any], at_run: int, run: Mapping[str
             extent = extent * max(size[d], 1) + spec.get("gap", 0)
     guard = GUARD // dtype.itemsize
     flat = poisoned(extent + 2 * guard, dtype, device)
-    offset = guard + spec.get("shift", 0)
-    flat.as_strided(stored, stride, offset).copy_(values)
-    view = flat.as_strided(size, stride, offset)
+    # The tensor's storage begins behind the guard: where a storage begins is nothing that a program sees.
+    inner = torch.from_dlpack(flat[guard : guard + max(extent, 1) + spec.get("shift", 0)])
+    inner.as_strided(stored, stride, spec.get("shift", 0)).copy_(values)
+    view = inner.as_strided(size, stride, spec.get("shift", 0))
     if spec.get("plain"):
         view = values.clone()  # exactly as allocated: no storage around it
         return Input(view.expand(size), None)

@@ -67,7 +67,7 @@ class Plan:
         parts.append(f"def program({names}):\n    {body}\n")
         templates = ", ".join(f"{call.name!r}: {call.name}" for call in self.templates)
         calls = sum(
-            len(re.findall(rf"\bk\.{call.name}\(", "\n".join(self.live()))) for call in self.templates
+            len(re.findall(rf" = k\.{call.name}\(", "\n".join(self.live()))) for call in self.templates
         )
         inputs = pprint.pformat(dict(self.inputs), width=110, sort_dicts=False)
         parts.append(
@@ -644,16 +644,24 @@ class Builder:
             for token in binding.get(dim, ())
             for name in re.findall(r"[A-Z]", token)
         }
-        arguments = []
+        given: list[tuple[Param, Value | str]] = []
         for param in made.params:
             if param.kind in ("float", "int"):
-                arguments.append(self.scalar(param))
+                given.append((param, self.scalar(param)))
             elif param.kind == "const":
-                arguments.append(repr(param.value))
+                given.append((param, repr(param.value)))
             elif param.optional and rng.random() < 0.45:
-                arguments.append("None")
+                given.append((param, "None"))
             else:
-                arguments.append(self.argument(param, binding, made).name)
+                given.append((param, self.argument(param, binding, made)))
+        # What is written in place is no other argument: who comes first would decide.
+        written = {value.root for param, value in given if param.inout and isinstance(value, Value)}
+        arguments = []
+        for param, value in given:
+            if isinstance(value, Value) and not param.inout and value.root in written:
+                text = f"~(~{value.name})" if value.dtype == "bool" else f"({value.name} * 1)"
+                value = self.define(text, self.like(value))
+            arguments.append(value if isinstance(value, str) else value.name)
         results = []
         for output in made.outputs:
             dims = tuple(token for dim in output.dims for token in binding[dim])
@@ -828,6 +836,11 @@ class Builder:
             value = self.viewed(dims, param.dtype, param.bound)
         if not value.writable or rng.random() < 0.3:
             value = self.define(f"({value.name} * 1)", self.like(value))
+        if not value.name.startswith("x"):
+            # PyTorch takes the start of a slice of an input for one of its storage (torch 2.13, auto_functionalized).
+            for other in self.values:
+                if other.root == value.root and other.name.startswith("x"):
+                    self.inputs[other.name].pop("shift", None)
         self.used_inout = True
         self.written.add(value.root)
         for other in self.values:
@@ -844,7 +857,7 @@ class Builder:
         known = [
             v
             for v in self.values
-            if v.writable and v.dtype not in ("bool", "i8", "u8", "i16") and not v.rounded
+            if v.writable and v.dims and v.dtype not in ("bool", "i8", "u8", "i16") and not v.rounded
         ]
         if not known:
             return

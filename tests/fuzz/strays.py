@@ -17,6 +17,7 @@ import torch
 import torch._inductor.config
 from torch._inductor.codegen.cpp import CppScheduling
 from torch._inductor.codegen.triton import TritonScheduling
+from torch._inductor.virtualized import V
 
 FORWARDED = ("codegen_node", "group_fn", "can_fuse_vertical", "can_fuse_horizontal", "fuse")
 
@@ -43,6 +44,7 @@ def _strays(scheduling: Any) -> Strays:
 
 def _forwarded(name: str) -> Any:
     def forward(self: Any, *args: Any) -> Any:
+        V.graph.is_unspec_arg = lambda name: False  # as `tdsl` does beside a template
         with torch._inductor.config.patch(cpu_backend="triton"):
             return getattr(_strays(self), name)(*args)
 

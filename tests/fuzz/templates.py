@@ -163,6 +163,7 @@ class Draft:
             others = next((some for some in alike if dtype in some), (dtype,))
             self.variable = ("T", dtype)
             self.guards.append(f"T in ({', '.join(dict.fromkeys([dtype, *others]))})")
+            return "T"
         if self.variable is not None and self.variable[1] == dtype and self.rng.random() < 0.8:
             return self.variable[0]
         return dtype
@@ -610,7 +611,7 @@ def elementwise(rng: random.Random, name: str) -> Template:
     first = draft.tensor(dims, dtype, magnitude(rng, dtype), inout=inout)
     leaves = [draft.load(first, draft.letters)]
     expr = draft.calculable(leaves[0])
-    if square and rng.random() < 0.8:
+    if square and not inout and rng.random() < 0.8:
         leaves.append(draft.load(first, "nm"))
     elif rng.random() < 0.25 and not inout and not rest:
         leaves.append(draft.shifted(first, draft.letters, rng.choice(draft.letters)))
@@ -780,6 +781,7 @@ def rows(rng: random.Random, name: str) -> Template:
         [["f32", "f16"], ["f32"], ["bf16"], ["f16"], ["f64"], ["i32"], ["i32", "i8"], ["f32", "bf16"]]
     )
     dtype = rng.choice(family)
+    draft.concrete = not whole  # what is carried has one dtype
     x = draft.tensor(dims, dtype, NUMBERS[dtype])
     others = []
     if rng.random() < 0.5:
@@ -1104,6 +1106,7 @@ def running(rng: random.Random, name: str) -> Template:
     draft.blocks["C"] = 1
     draft.indent = 1
     dtype = rng.choice(["f32", "f16", "i32", "f64"])
+    draft.concrete = True
     x = draft.tensor(["C", "N"], dtype, 5)
     w = draft.tensor(["C"], dtype, 3) if rng.random() < 0.5 else None
     wide_dtype = {"f16": "f32"}.get(dtype, dtype)

@@ -18,6 +18,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 import triton
+from torch._dynamo.source import ConstantSource
 from torch._inductor.debug import DebugContext
 from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.graph import GraphLowering
@@ -26,7 +27,7 @@ from torch._inductor.runtime.hints import DeviceProperties
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -51,15 +52,10 @@ TARGETS = {
 def generate(program: Callable[..., Any], args: Sequence[Any], *, dynamic: bool = False) -> str:
     """The module that Inductor writes for `program` on a GPU. `args` may have CPU tensors."""
     fake = FakeTensorMode(shape_env=ShapeEnv())
-    with fake:
-        args = [
-            torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device="cuda:0")
-            if isinstance(a, torch.Tensor)
-            else a
-            for a in args
-        ]
-    mode = "symbolic" if dynamic else "fake"
-    graph_module = make_fx(program, tracing_mode=mode, decomposition_table=select_decomp_table())(*args)
+    args = [
+        _on_gpu(fake, a, f"a{at}", dynamic) if isinstance(a, torch.Tensor) else a for at, a in enumerate(args)
+    ]
+    graph_module = make_fx(program, tracing_mode="fake", decomposition_table=select_decomp_table())(*args)
     placeholders = [node.meta["val"] for node in graph_module.graph.nodes if node.op == "placeholder"]
     fake_mode = next(v.fake_mode for v in placeholders if isinstance(v, torch.Tensor))
     answers = {
@@ -83,6 +79,15 @@ def generate(program: Callable[..., Any], args: Sequence[Any], *, dynamic: bool 
         graph.run(*placeholders)
         code, _ = graph.codegen()
     return str(code.value)
+
+
+def _on_gpu(fake: FakeTensorMode, tensor: torch.Tensor, name: str, dynamic: bool) -> torch.Tensor:
+    """A fake tensor on a GPU; `dynamic`: every size of its that is not 0 or 1 may vary."""
+    kind = DimDynamic.DYNAMIC if dynamic else DimDynamic.STATIC
+    varying = StatelessSymbolicContext(dynamic_sizes=[kind] * tensor.dim())
+    here = fake.from_tensor(tensor, source=ConstantSource(name), symbolic_context=varying)
+    with fake:
+        return torch.empty_strided(here.shape, here.stride(), dtype=tensor.dtype, device="cuda:0")
 
 
 _KERNEL = re.compile(r"(\w+) = async_compile\.triton\('\w+', '''\n(.*?)''', device_str='cuda'\)", re.DOTALL)

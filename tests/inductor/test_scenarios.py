@@ -8,7 +8,10 @@ every size dynamic, and in the last two what was compiled for one size must serv
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -359,6 +362,7 @@ PROLOGUES = [
         "computed, then a view of rows and columns",
         before(left=lambda a: (a.view(-1, 2, a.shape[1]) * (arange(2, a) + 1)[:, None]).view(a.shape)),
         lambda m, k, n: ab(2 * m, k, n),
+        dynamic=2,  # Inductor copies a view whose rows it cannot count, and the copy is what is fused
     ),
     Row(
         "computed, then transposed",
@@ -485,6 +489,13 @@ OUTPUTS = [
     ),
     Row("reads two outputs twice", both_outputs, xw, whole=True, quick=True),
     Row("reads what is behind different outputs", behind_different, xw, whole=True),
+    Row(
+        "reads an output along another axis",
+        lambda t, x, w: (lambda y, mean, r: y / r[None, :] + mean.flip(0)[:, None])(*t.ln(x, w, None, 1e-5)),
+        lambda m, k, n: (f(n, n), f(n)),
+        kernels=2,
+        whole=True,
+    ),
     Row("chains behind several outputs", chains, xw, whole=True),
     Row("outputs nested", nested, xw, whole=True),
     Row(
@@ -695,3 +706,91 @@ def test_dynamic(name, sizes):
         check(row, kernels, ONLY_M, None)
     else:
         check(row, kernels, [(m, k, 35 if row.whole else n) for m, k, n in ALL], True)
+
+
+@pytest.mark.parametrize(
+    "m, k, n", [(1, 1, 1), (31, 33, 32), (33, 31, 64), (101, 5, 1), (0, 5, 7), (5, 0, 7), (5, 7, 0)]
+)
+def test_sizes_of_a_matmul(m, k, n):
+    args = f(m, k), f(k, n), f(n)
+    assert_fused(lambda a, b, c: founding(t, a, b, c), args, kernels=None if 0 in (m, k, n) else 1)
+
+
+@pytest.mark.parametrize("r, n", [(1, 1), (3, 31), (4, 64), (5, 63), (5, 65), (0, 7)])
+def test_sizes_of_a_norm(r, n):
+    args = f(r, n), f(n)
+    assert_fused(lambda x, w: each(t, x, w), args, kernels=None if r == 0 else 1)
+
+
+def test_one_row():
+    x, w = (
+        torch.arange(40.0, device=DEVICE),
+        f(40),
+    )  # one number per output: its error is luck, unless the sums are exact
+    assert_fused(lambda x, w: t.rn(x, w, 1e-5) + 1, (x, w), kernels=1)
+    compiled = torch.compile(lambda x, w: [o * 2 for o in t.ln(x, w, None, 1e-5)], fullgraph=True)
+    torch.testing.assert_close(compiled(x, w), [o * 2 for o in t.ln.reference(x, w, None, 1e-5)])
+
+
+def test_accumulated_outputs():
+    # Summed over programs: nothing goes behind it, and a prologue goes before it.
+    assert_fused(lambda x: t.column_sums(torch.exp(x)) + 1, (f(70, 33),), kernels=2)
+    assert_fused(lambda x: t.column_sums(x), (f(0, 33),), kernels=None)
+
+
+@pytest.mark.parametrize("name", ["outputs: chains behind several outputs", "prologue: three sources"])
+def test_a_hundred_runs_agree_to_the_last_bit(name):
+    row = ROWS[name]
+    args = row.inputs(5, 41, 45)
+    compiled = torch.compile(lambda *args: row.program(t, *args), fullgraph=True)
+    first = compiled(*args)
+    for _ in range(99):
+        assert_same_bits(compiled(*args), first)
+
+
+def test_a_fused_prologue_has_no_memory():
+    def program(a, q, s):
+        return torch.relu(t.mm(torch.sigmoid(a), q.float() * s))
+
+    report = assert_fused(program, (f(37, 41), i(41, 45, dtype=torch.int8), f(45)), kernels=1)
+    (code,) = report.code
+    (call,) = re.findall(r"def call\(.*?return", code, re.DOTALL)
+    allocated = re.findall(r"empty_strided\w*\((\(.*?\))", call)
+    assert allocated == ["(37, 45)"], call
+
+
+SEEDS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+import test_scenarios as scenarios
+from tdsl.testing import count_kernels
+for name in sys.argv[2:]:
+    torch._dynamo.reset()
+    row = scenarios.ROWS[name]
+    compiled = torch.compile(lambda *args: row.program(scenarios.t, *args), fullgraph=True)
+    for text in count_kernels(compiled, *row.inputs(*scenarios.STATIC[0])).code:
+        print(text[text.index("async_compile"):text.index("def call(")])
+"""
+
+
+@pytest.mark.parametrize("seeds", [5, pytest.param(50, marks=pytest.mark.full)])
+def test_the_text_is_the_same_for_every_hash_seed(seeds):
+    rows = [
+        "prologue: three sources",
+        "epilogue: five consumers",
+        "outputs: reads what is behind different outputs",
+    ]
+    texts = set()
+    for seed in range(seeds):
+        done = subprocess.run(
+            [sys.executable, "-c", SEEDS, str(Path(__file__).parent), *rows],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        texts.add(done.stdout)
+    (text,) = texts
+    assert text.count("@triton.jit") == len(rows)

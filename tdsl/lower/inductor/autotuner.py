@@ -1,4 +1,4 @@
-"""The decorator of every kernel's module: Inductor's own autotuner, with four cares that it does not take.
+"""The decorator of every kernel's module: Inductor's own autotuner, with cares that it does not take.
 
     @template_autotune(configs=[...], ...)    ->    a TemplateAutotuner, which is Inductor's CachingAutotuner
     @triton.jit
@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any
+
+import triton
 
 from tdsl.lower.inductor.private_runtime import (
     AutotuneCache,
@@ -24,6 +28,10 @@ from tdsl.lower.inductor.private_runtime import (
 )
 
 log = logging.getLogger(__name__)
+
+
+# What Triton raises of files in its cache that are cut off or gone.
+UNREADABLE = (JSONDecodeError, UnicodeDecodeError, KeyError, FileNotFoundError)
 
 
 class TemplateAutotuner(CachingAutotuner):
@@ -42,6 +50,34 @@ class TemplateAutotuner(CachingAutotuner):
         if cfg.num_ctas != 1:
             options["num_ctas"] = cfg.num_ctas
         return options
+
+    def _precompile_config(self, cfg: Any) -> Any:
+        try:
+            with _unlogged():
+                return super()._precompile_config(cfg)
+        except UNREADABLE as error:
+            return self._compile_anew(cfg, error)
+
+    def _make_launcher(self, compile_result: Any) -> Any:
+        # What does not fit on the device is returned, not raised.
+        try:
+            return super()._make_launcher(compile_result)
+        except RuntimeError as error:
+            self._ensure_kernel_loaded()
+            made = self._compile_anew(compile_result.config, error)
+            self.compile_results = [
+                made if result is compile_result else result for result in self.compile_results
+            ]
+            return super()._make_launcher(made)
+
+    def _compile_anew(self, cfg: Any, error: Exception) -> Any:
+        """For machine code in Triton's cache that cannot be read or loaded."""
+        log.warning(
+            "the cached machine code of %s cannot be used and is compiled again: %r", self.fn.__name__, error
+        )
+        with triton.knobs.compilation.scope():
+            triton.knobs.compilation.always_compile = True
+            return super()._precompile_config(cfg)
 
     def autotune_to_one_config(self, *args: Any, **kwargs: Any) -> None:
         # A thread that comes second finds the winner: the losers are unloaded by now.
@@ -76,6 +112,21 @@ class TemplateAutotuner(CachingAutotuner):
         if broken:
             _discard(self.filename, configs, self.inductor_meta)
             self.compile_results = kept
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps Inductor from reporting as a failure, with a traceback, what is then made good."""
+
+    def stays(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], UNREADABLE))
+
+    theirs = logging.getLogger(CachingAutotuner.__module__)
+    theirs.addFilter(stays)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(stays)
 
 
 class _Saving:

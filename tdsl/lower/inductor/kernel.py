@@ -33,9 +33,11 @@ from tdsl.lower.inductor.private import (
     OrderedSet,
     PartialRender,
     RemovedArg,
+    SymT,
     V,
     inductor_config,
     ir,
+    symbol_is_type,
     sympy,
     sympy_dot,
     sympy_product,
@@ -58,6 +60,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._captured: dict[int, int] = {}  # position of a store slot in the body -> number of its hook
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
+        self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
+        # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
+        self._masks: dict[sympy.Symbol, str | None] = {}
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
@@ -97,6 +102,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 case StoreSlot():
                     if self._placement.epilogues.get(item.param) or call.results[item.param].inout:
                         self._setup_store(item, position)
+        for param in self._in_order():
+            number = self._captured[store_position(call, param)]
+            self._hooks_after[self._last_position(param)].append(self._get_store_output_subgraph_name(number))
         for node in call.tensors.values():
             if node.get_name() not in self._prologue_groups:
                 self.args.input(node.get_name())
@@ -124,18 +132,19 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     text = value if block else f"tl.where({xindex} >= 0, {value}, {value})"
                     V.kernel.compute.writeline(f"{result} = {text}")
 
-        self._make_independent_subgraph(hook, sympy_product(node.get_size()), ops_handler=CaptureStore)  # type: ignore[no-untyped-call]
+        lengths = [V.graph.sizevars.simplify(size) for size in node.get_size()]
+        self._make_independent_subgraph(hook, sympy_product(lengths), ops_handler=CaptureStore)  # type: ignore[no-untyped-call]
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_prologue_{slot.point}_xmask" if slot.mask else None)
+            names = _index_names(f"_prologue_{slot.point}_", xindex, lengths)
+            if any(names) and xindex not in names:
+                self._set_masks(slot, names, self._name_dimensions(lengths, names))
         self.render_hooks[hook] = self._text_of(hook, xindex)
 
     def _setup_store(self, slot: StoreSlot, position: int) -> None:
         number = next(self.store_output_ctr)
         hook = self._get_store_output_subgraph_name(number)
-        joined = sorted(self._placement.joined.get(slot.param, ()))
         self._captured[position] = number
-        last = max([position, *(store_position(self.call, other) for other in joined)])
-        self._hooks_after[last].append(hook)
         result = self.call.results[slot.param]
         buffer = self.call.result_buffers[slot.param]
         lengths = [V.graph.sizevars.simplify(size) for size in result.layout.size]
@@ -143,10 +152,14 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         xindex = f"x_epilogue{number}_index"
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
-            indices = self._name_dimensions(lengths, _index_names(number, lengths))
-            if sum(name is not None for name in _index_names(number, lengths)) > 1:
+            names = _index_names(f"x_epilogue{number}_", xindex, lengths)
+            indices = self._name_dimensions(lengths, names)
+            self._set_masks(slot, names, indices)
+            if xindex not in names and any(names):
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
-                self.body.writeline(f"{xindex} = {texpr(self.rename_indexing(contiguous))}")
+                flat = texpr(self.rename_indexing(contiguous))
+                spread = "" if _is_spread(slot, names) else f"{self._zeros(slot.shape)} + "
+                self.body.writeline(f"{xindex} = {spread}{flat}")
             value = self._value(f"_kernel_val_{number}", slot.dtype)
             if buffer not in V.graph.removed_buffers:
                 if result.inout:
@@ -156,8 +169,15 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     self.args.output(buffer)
                     self.stores.writeline(DeferredLine(buffer, slot.plain))
             self.cse.store_cache[buffer] = value
-            for other in joined:
-                self.cse.store_cache[self.call.result_buffers[other]] = self._joined_value(slot, other)
+            for other in sorted(self._placement.joined.get(slot.param, ())):
+                self.cse.store_cache[self.call.result_buffers[other]] = self._value(
+                    self._spread(slot, other, f"_kernel_val_{other}"),
+                    dtypes.NAMES[self.call.results[other].layout.dtype],
+                )
+            for name, other in sorted(self._placement.handed.get(slot.param, {}).items()):
+                self.cse.store_cache[name] = self._value(
+                    self._spread(slot, other, f"_value_{name}"), dtypes.NAMES[V.graph.get_dtype(name)]
+                )
         self._epilogue_nodes_by_subgraph[number] = self._placement.epilogues.get(slot.param, [])
         self.render_hooks[hook] = self._text_of(hook, xindex)
 
@@ -167,16 +187,35 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             text, dtype = f"{text}.to(tl.float32)", "f32"
         return self.cse.generate(self.compute, text, dtype=dtypes.TORCH[dtype], shape=("XBLOCK",))
 
-    def _joined_value(self, slot: StoreSlot, other: str) -> Any:
-        """The stored value of another result, spread over the tile of `slot`."""
+    def _spread(self, slot: StoreSlot, other: str, text: str) -> str:
+        """A value of the block that another result's slot stores, or computes, over the tile of `slot`."""
         mine, its = tiles_of(self.call, slot.param), tiles_of(self.call, other)
-        text, shape = f"_kernel_val_{other}", _block_shape(slot.shape)
-        dtype = dtypes.NAMES[self.call.results[other].layout.dtype]
         if not its:
-            return self._value(f"tl.full({shape}, {text}, {dtypes.TRITON[dtype]})", dtype)
-        if len(its) < len(mine):
+            text = f"tl.reshape({text}, [{', '.join('1' for _ in mine) or '1'}])"
+        elif len(its) < len(mine):
             text += f"[{', '.join(':' if tile in its else 'None' for tile in mine)}]"
-        return self._value(f"tl.broadcast_to({text}, {shape})", dtype)
+        return f"tl.broadcast_to({text}, {_block_shape(slot.shape)})"
+
+    def _in_order(self) -> list[str]:
+        """The results with a store slot, each after those behind which something is computed that it reads."""
+        params = [item.param for item in self.call.source.body if isinstance(item, StoreSlot)]
+        done: list[str] = []
+
+        def visit(param: str) -> None:
+            if param not in done and store_position(self.call, param) in self._captured:
+                for other in sorted(self._placement.handed.get(param, {}).values()):
+                    visit(other)
+                done.append(param)
+
+        for param in params:
+            visit(param)
+        return done
+
+    def _last_position(self, param: str) -> int:
+        """Of the store slots whose values are read behind `param`, and its own, the last."""
+        joined, handed = self._placement.joined.get(param, ()), self._placement.handed.get(param, {})
+        positions = [store_position(self.call, other) for other in (param, *joined)]
+        return max([*positions, *map(self._last_position, handed.values())])
 
     def _enter_tile(self, xindex: str, mask: str | None) -> None:
         """Inside a slot's subgraph: its flat index is `xindex`, its lanes are those of `mask`."""
@@ -187,15 +226,51 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._rename(tree.lookup(sympy.S.One, tree.numel), xindex)
 
     def indexing(self, *args: Any, **kwargs: Any) -> Any:
-        # Inductor gives a constant index (a tensor of one element) no mask, though all lanes of the block
-        # would then store to that element, and no shape, though its text has the block's.
+        # Inductor gives a constant index (a tensor of one element, `store` has more) no mask, though all lanes
+        # of the block would then store to that element, and no shape, though its text has the block's.
         options = super().indexing(*args, **kwargs)
         stores = kwargs.get("dense_indexing", False)
         if stores and self.template_mask is not None:
             options.mask_vars = OrderedSet([self.template_mask])
+        # What varies along some dimensions only is loaded once for all lanes along the others.
+        varying = [symbol for symbol in options.index.free_symbols if not self._is_size(symbol)]
+        if not stores and varying and all(symbol in self._masks for symbol in varying):
+            masks = [mask for symbol in varying if (mask := self._masks[symbol]) is not None]
+            rest = [mask for mask in options.mask_vars if mask != self.template_mask]
+            options.mask_vars = OrderedSet([*sorted(masks), *rest])
         if options.expand_shape is None:
             options.expand_shape = ("XBLOCK",)
         return options
+
+    def _is_size(self, symbol: sympy.Symbol) -> bool:
+        return symbol not in self.range_tree_nodes and not symbol_is_type(symbol, SymT.TMP)
+
+    def _set_masks(
+        self, slot: LoadSlot | StoreSlot, names: Sequence[str | None], indices: Sequence[sympy.Expr]
+    ) -> None:
+        """Notes the masks of those indices that have a shape of their own (`_index_lines` writes both)."""
+        if not _is_spread(slot, names):
+            return
+        for name, index, dimension in zip(names, indices, slot.dimensions, strict=True):
+            if name is not None:
+                self._masks[index] = f"{name}_mask" if dimension.mask is not None else None
+
+    def _zeros(self, shape: Sequence[str]) -> str:
+        return f"tl.zeros({_block_shape(shape)}, {self.index_dtype})"
+
+    def _index_lines(self, slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> list[str]:
+        """The index along each dimension, no larger than it varies where the whole tile is made of several."""
+        spread = _is_spread(slot, names)
+        shape = ["1"] * len(slot.shape) if spread else slot.shape
+        lines = []
+        for name, dimension in zip(names, slot.dimensions, strict=True):
+            if name is None:
+                continue
+            lines.append(f"{name} = {self._zeros(shape)} + ({dimension.index})")
+            if spread and dimension.mask is not None:
+                ones = f"tl.full({_block_shape(shape)}, True, tl.int1)"
+                lines.append(f"{name}_mask = {ones} & ({dimension.mask})")
+        return lines
 
     def _name_dimensions(
         self, lengths: Sequence[sympy.Expr], names: Sequence[str | None]
@@ -231,8 +306,14 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         return text
 
     def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
+        for handed in self._placement.handed.values():
+            if name in handed:
+                shape = self._shapes[handed[name]]
+                self.compute.writeline(f"_value_{name} = tl.broadcast_to({value}, {shape})")
+                break
         if index.is_number:
-            # The one element of a tensor: spelled with the tile's index, it gets the tile's shape.
+            # The one element of a tensor: Inductor would broadcast a number to its own block; of an index that
+            # varies, if only as long as nobody simplifies it, it leaves the shape alone.
             tree = self.range_trees[0]
             index = index + tree.lookup(sympy.S.One, tree.numel).symbol()
         super().store(name, index, value, mode)
@@ -291,7 +372,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _store(self, slot: StoreSlot, position: int) -> list[str]:
         lines = []
         if any(slot.param in joined for joined in self._placement.joined.values()):
-            lines.append(f"_kernel_val_{slot.param} = {slot.value}")
+            lines.append(f"_kernel_val_{slot.param} = {_block(slot)}")
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])
         elif not self._is_removed(self.call.result_buffers[slot.param]):
@@ -301,23 +382,23 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _capture(self, slot: StoreSlot, number: int) -> list[str]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
         shape = _block_shape(slot.shape)
-        value = slot.value if slot.shape else f"tl.full([1], {slot.value}, {dtypes.TRITON[slot.dtype]})"
-        lines = [f"_kernel_val_{number} = {value}"]
+        lines = [f"_kernel_val_{number} = {_block(slot)}"]
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
-        names = _index_names(number, self.call.results[slot.param].layout.size)
+        xindex = f"x_epilogue{number}_index"
+        names = _index_names(f"x_epilogue{number}_", xindex, self.call.results[slot.param].layout.size)
         if not any(names):
-            lines.append(f"x_epilogue{number}_index = tl.zeros({shape}, {self.index_dtype})")
-        for text, name in zip(slot.indices, names, strict=True):
-            if name is not None:
-                lines.append(f"{name} = tl.zeros({shape}, {self.index_dtype}) + ({text})")
-        return lines
+            lines.append(f"{xindex} = {self._zeros(slot.shape)}")
+        return [*lines, *self._index_lines(slot, names)]
 
     def _fused_load(self, slot: LoadSlot) -> list[str]:
         shape = _block_shape(slot.shape)
         hook = f"<LOAD_INPUT_{slot.point}>"
         prefix = f"_prologue_{slot.point}"
-        lines = [f"{prefix}_xindex = tl.zeros({shape}, {self.index_dtype}) + ({slot.index})"]
+        names = _index_names(f"{prefix}_", f"{prefix}_xindex", self.call.tensors[slot.param].get_size())
+        lines = [f"{prefix}_xindex = {self._zeros(slot.shape)} + ({slot.index})"]
+        if f"{prefix}_xindex" not in names:
+            lines += self._index_lines(slot, names)
         if slot.mask:
             lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
@@ -356,12 +437,25 @@ def _fit_in_32_bits(nodes: Sequence[BaseSchedulerNode]) -> bool:
     return index_dtype(buffer.get_layout() for buffer in buffers if buffer.has_tensor_output()) == "i32"
 
 
-def _index_names(number: int, lengths: Sequence[sympy.Expr]) -> list[str | None]:
-    """What a store slot's index along each dimension is called; None where the only index is zero."""
+def _index_names(prefix: str, flat: str, lengths: Sequence[sympy.Expr]) -> list[str | None]:
+    """What a slot's index along each dimension is called; None where the only index is zero. Where one
+    dimension is all there is, its index is the flat one."""
     long = [d for d, size in enumerate(lengths) if not V.graph.sizevars.statically_known_equals(size, 1)]
     if len(long) == 1:
-        return [f"x_epilogue{number}_index" if d in long else None for d in range(len(lengths))]
-    return [f"x_epilogue{number}_{d}" if d in long else None for d in range(len(lengths))]
+        return [flat if d in long else None for d in range(len(lengths))]
+    return [f"{prefix}{d}" if d in long else None for d in range(len(lengths))]
+
+
+def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
+    """Whether the indices along several dimensions, each no larger than it varies, make up the whole tile."""
+    axes = [
+        dimension.axes for name, dimension in zip(names, slot.dimensions, strict=True) if name is not None
+    ]
+    return len(axes) > 1 and len(frozenset().union(*axes)) == len(slot.shape) > 1
+
+
+def _block(slot: StoreSlot) -> str:
+    return slot.value if slot.shape else f"tl.full([1], {slot.value}, {dtypes.TRITON[slot.dtype]})"
 
 
 def _block_shape(shape: Sequence[str]) -> str:

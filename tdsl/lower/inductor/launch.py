@@ -23,6 +23,7 @@ from tdsl import ir
 from tdsl.lower.binding import Binding, Extent, TensorArg
 from tdsl.lower.budget import Budget
 from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.private import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
 from tdsl.lower.inductor.spelling import launch_meta, module_text
 from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead, tuning_key
@@ -208,6 +209,7 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
         inductor_meta=inductor_meta,
         device_type=device.type,
     )
+    discard_broken_module(text)
     if not interpreted:
         compile_ahead(name, text)
     made = AsyncCompile().triton(name, text, device.type)

@@ -38,13 +38,14 @@ def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
     parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
     if len(parts) != len(node.get_nodes()) or node.is_reduction() or node.is_template():
         return
-    lengths = parts[0]._sizes[0]
+    simplify = V.graph.sizevars.simplify
+    lengths = [simplify(size) for size in parts[0]._sizes[0]]
     if any(part._sizes != parts[0]._sizes for part in parts):
         return
     index = _index(parts, buffer)
     if index is None:
         return
-    pairs = zip(layout.size, layout.stride, strict=True)
+    pairs = zip(map(simplify, layout.size), map(simplify, layout.stride), strict=True)
     wanted = [(size, stride) for size, stride in pairs if size != 1]
     order = _order(index, lengths, wanted)
     if order is not None:
@@ -75,7 +76,7 @@ def _index(parts: Sequence[SchedulerNode], buffer: str) -> sympy.Expr | None:
         body = part._body
         names = {var: _loop(at) for at, var in enumerate(body.iter_vars)}
         for index in (*body.get_all_read_expr(buffer), *body.get_all_write_expr(buffer)):
-            found.add(sympy.expand(index.xreplace(names)))
+            found.add(sympy.expand(V.graph.sizevars.simplify(index).xreplace(names)))
     return found.pop() if len(found) == 1 else None
 
 

@@ -90,7 +90,9 @@ def _why_not_before(
         return reason
     if producer.has_aliasing_or_mutation():
         return Reason(text="it writes into a tensor that exists already", help="write it out of place")
-    inside = {*producer.get_nodes(), *kernel.get_nodes()}
+    nodes = list(kernel.get_nodes())
+    before = nodes[: next(at for at, node in enumerate(nodes) if node.is_template()) + 1]
+    inside = {*producer.get_nodes(), *before}
     for made in producer.get_outputs():
         readers = [user.node for user in made.users if user.node not in inside and not user.is_weak]
         if readers:
@@ -98,7 +100,7 @@ def _why_not_before(
                 text=f"{_named(readers)}, so that it has to be in memory anyway",
                 help="let the template be its only reader",
             )
-        if made is not buffer and any(user.node in kernel.get_nodes() for user in made.users):
+        if made is not buffer and any(user.node in before for user in made.users):
             return Reason(
                 text="its kernel also makes another tensor that the template reads",
                 help="Inductor has fused the two; compute them from different inputs",

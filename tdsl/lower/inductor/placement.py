@@ -41,6 +41,8 @@ class Placement:
 
     epilogues: dict[str, list[SchedulerNode]] = field(default_factory=dict)
     joined: dict[str, set[str]] = field(default_factory=dict)
+    # What is computed behind other results and read there: buffer -> the result that it is behind.
+    handed: dict[str, dict[str, str]] = field(default_factory=dict)
     mutated: set[str] = field(default_factory=set)  # buffers that exist already and are written to
 
 
@@ -71,16 +73,20 @@ def place(
         if isinstance(param, Reason):
             return param
         results = call.epilogue_fusable_outputs
+        handed: dict[str, str] = {}
         for name in reads:
             if name in home and name not in results and home[name] != {param}:
-                # Only what is stored there is at hand here.
-                (other,) = home[name]
-                return Reason(
-                    text=f"it goes behind '{param}', and reads what is computed behind '{other}'",
-                    help=f"compute it from '{other}' itself",
-                )
+                (handed[name],) = home[name]
+                if param in _needed(placement, handed[name]):
+                    return Reason(
+                        text=f"it goes behind '{param}', and reads what is computed behind '{handed[name]}', "
+                        f"which needs what is computed behind '{param}'",
+                        help=f"compute it from '{handed[name]}' itself",
+                    )
         placement.epilogues.setdefault(param, []).append(node)
-        placement.joined.setdefault(param, set()).update(sources - {param})
+        stored = {results[name] for name in reads if name in results}
+        placement.joined.setdefault(param, set()).update(stored - {param})
+        placement.handed.setdefault(param, {}).update(handed)
         for name in node.get_buffer_names():
             home[name] = {param}
         if node.has_aliasing_or_mutation():
@@ -143,6 +149,12 @@ def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | R
         text=f"it has {numel} elements, and {known}",
         help="only work on as many elements as are stored goes in: slice, pad or expand behind it",
     )
+
+
+def _needed(placement: Placement, param: str) -> set[str]:
+    """The results behind which something is computed that is read behind `param`, and so on."""
+    direct = set(placement.handed.get(param, {}).values())
+    return direct.union(*(_needed(placement, other) for other in direct))
 
 
 def _true_reads(node: BaseSchedulerNode) -> list[Dep]:
@@ -213,8 +225,9 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
     assert isinstance(node.node, ComputedBuffer), "asked of pointwise nodes only"
     layout = node.node.layout
     elsewhere = Reason(
-        text="it writes into a tensor that exists already, and not the very one that the kernel has read",
-        help="write it out of place, or pass that tensor itself as 'inout'",
+        text="it writes into a tensor that exists already or is made in parts ('copy_', 'index_put', 'cat'), and not "
+        "into the very one that the kernel has read",
+        help="write it out of place, or pass the tensor itself as 'inout'",
     )
     if not isinstance(layout, MutationLayout) or not call.results[param].inout:
         return elsewhere

@@ -102,6 +102,9 @@ from torch._inductor.lowering import (
     # The public-in-spirit way to lower a custom operator.
     register_lowering,
 )
+
+# Where PyTorch keeps what it compiles, which must be writable.
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.scheduler import (
     BaseSchedulerNode,

@@ -17,6 +17,7 @@ import torch
 
 from tdsl import ir
 from tdsl.ir import Kernel
+from tdsl.lower.inductor.caches import use_writable_caches
 from tdsl.lower.inductor.lowering import lower_call
 from tdsl.lower.inductor.private import (
     V,
@@ -85,6 +86,7 @@ def f32_precision(device_type: str) -> str:
 
 @cache
 def _extend() -> None:
+    use_writable_caches()
     extend_schedulings()
 
 

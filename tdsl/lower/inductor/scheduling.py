@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
+from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.obstacles import is_call, obstacle, record_refusals
 from tdsl.lower.inductor.private import (
@@ -83,6 +84,10 @@ class TemplateScheduling:
         if not isinstance(call, TemplateCall):
             return super().codegen_template(template_node, epilogue_nodes, prologue_nodes)  # type: ignore[misc, no-any-return]
         assert call.make_kernel_render is not None, "a template call makes its kernel"
+        if V.graph.device_types == {"cpu"}:
+            # A graph's input of no dimensions is a pointer like any other, which the template may well read.
+            # Inductor takes it for a number, as it must be for a kernel that runs elsewhere.
+            V.graph.is_unspec_arg = lambda name: False
         kernel, render = call.make_kernel_render(call)
         # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
         with inductor_config.patch(cpu_backend="triton"):
@@ -112,6 +117,7 @@ class _TritonScheduling(TritonScheduling):
         *args: Any,
     ) -> None:
         # Here the text is final, the kernel's name in it.
+        discard_broken_module(src_code)
         if kernel.call.primary.device.type != "cpu":
             compile_ahead(subs_name, src_code)
         super()._emit_kernel_to_wrapper(wrapper, kernel, src_code, kernel_name, subs_name, *args)  # type: ignore[no-untyped-call]

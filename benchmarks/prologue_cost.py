@@ -1,0 +1,131 @@
+"""Times prologues of a matmul fused and kept apart, beside what the rule of docs/fusion.md says of each.
+
+    python benchmarks/prologue_cost.py            # needs a GPU; a few minutes, most of them compiling
+
+A line for each: the estimate of both ways in microseconds, which the rule takes, the measured medians, and `wrong` with
+what it costs where the other way was faster by more than 3 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+import triton
+
+import tdsl
+from tdsl.lower.inductor import cost, obstacles
+
+TEXT = """
+template {name}(A: bf16[M, K], B: bf16[K, N]) -> C: bf16[M, N]:
+    config BLOCK_M=128, BLOCK_N=256, BLOCK_K=64, num_warps=8, num_stages=3
+    config BLOCK_M=128, BLOCK_N=128, BLOCK_K=64, num_warps=8, num_stages=3
+    config BLOCK_M=64,  BLOCK_N=128, BLOCK_K=64, num_warps=4, num_stages=3
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N, group=8):
+        acc = zeros(m, n)
+        for k in K by BLOCK_K:
+            acc += dot(load A[m, k] {says}, load B[k, n] {says})
+        store C[m, n] = acc
+"""
+SIZES = ((4096, 4096, 4096), (512, 4096, 4096), (16, 4096, 4096), (1024, 1024, 1024))
+WORK: dict[str, Callable[..., torch.Tensor]] = {
+    "relu": lambda x, y, f, s, q: torch.relu(x),
+    "exp": lambda x, y, f, s, q: torch.exp(x),
+    "sigmoid": lambda x, y, f, s, q: torch.sigmoid(x),
+    "gelu": lambda x, y, f, s, q: F.gelu(x),
+    "sum": lambda x, y, f, s, q: x + y,
+    "cast": lambda x, y, f, s, q: f.to(torch.bfloat16),
+    "dequant": lambda x, y, f, s, q: q.to(torch.bfloat16) * s,
+}
+
+
+def template(name: str, says: str) -> Any:
+    return tdsl.template(source=TEXT.format(name=name, says=says), name=name)(lambda A, B: A @ B)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", help="write the numbers to this file")
+    options = parser.parse_args()
+    ways = {says: template(f"matmul_{says}", says) for says in ("fuse", "nofuse")}
+    rows = []
+    print(f"{'':34} {'estimated':>17} {'measured':>19}")
+    for m, k, n in SIZES:
+        for side in ("A", "B"):
+            shape = (m, k) if side == "A" else (k, n)
+            for work, compute in WORK.items():
+                inputs = (
+                    torch.randn(shape, device="cuda", dtype=torch.bfloat16),
+                    torch.randn(shape, device="cuda", dtype=torch.bfloat16),
+                    torch.randn(shape, device="cuda"),
+                    torch.randn(shape[1], device="cuda", dtype=torch.bfloat16),
+                    torch.randint(-128, 128, shape, device="cuda", dtype=torch.int8),
+                )
+                other = torch.randn((k, n) if side == "A" else (m, k), device="cuda", dtype=torch.bfloat16)
+                fused, seen = _time(ways["fuse"], compute, side, other, inputs)
+                apart, _ = _time(ways["nofuse"], compute, side, other, inputs)
+                measured, estimated = {"fuse": fused, "nofuse": apart}, seen[-1]
+                fuses = estimated.fused <= estimated.apart
+                taken, left = (
+                    measured[says] for says in (("fuse", "nofuse") if fuses else ("nofuse", "fuse"))
+                )
+                verdict = f"wrong: +{(taken / left - 1) * 100:.0f} %" if taken > 1.03 * left else ""
+                print(
+                    f"{m:5} x {k} x {n:5} {side} {work:8} {estimated.fused * 1e6:8.1f} {estimated.apart * 1e6:8.1f} "
+                    f"{'fused' if fuses else 'apart'} {measured['fuse'] * 1e3:9.1f} {measured['nofuse'] * 1e3:9.1f} "
+                    f"{verdict}",
+                    flush=True,
+                )
+                rows.append(
+                    {
+                        "sizes": [m, k, n],
+                        "side": side,
+                        "work": work,
+                        "estimated_us": [estimated.fused * 1e6, estimated.apart * 1e6],
+                        "measured_us": [measured["fuse"] * 1e3, measured["nofuse"] * 1e3],
+                    }
+                )
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(
+                {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}, file
+            )
+
+
+def _program(matmul: Any, compute: Callable[..., torch.Tensor], side: str) -> Callable[..., torch.Tensor]:
+    if side == "A":
+        return lambda other, *inputs: matmul(compute(*inputs), other)
+    return lambda other, *inputs: matmul(other, compute(*inputs))
+
+
+def _time(
+    matmul: Any, compute: Any, side: str, other: torch.Tensor, inputs: tuple[torch.Tensor, ...]
+) -> tuple[float, list[cost.Cost]]:
+    """Milliseconds, the median of many runs; and what the rule makes of the prologue, were it asked."""
+    seen: list[cost.Cost] = []
+
+    def look(call: Any, producer: Any) -> None:
+        loaded = {node.get_name() for node in call.tensors.values()}
+        seen.extend(
+            cost.estimate(call, producer, name) for name in producer.get_buffer_names() if name in loaded
+        )
+
+    torch._dynamo.reset()
+    compiled = torch.compile(_program(matmul, compute, side), dynamic=False)
+    with mock.patch.object(obstacles, "too_dear", look), torch._inductor.config.patch(fx_graph_cache=False):
+        compiled(other, *inputs)
+    median = triton.testing.do_bench(
+        lambda: compiled(other, *inputs), warmup=20, rep=80, return_mode="median"
+    )
+    return float(median), seen
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""PyTorch's caches on disk, where they cannot be written or hold what nobody wrote.
+
+    a folder that is read-only or full      ->    a temporary one for this process, and a warning
+    a kernel's module, cut off by a crash   ->    removed, and a warning: it is written again
+
+Stored winners are `autotuner`'s business; compiled graphs and machine code are PyTorch's and Triton's own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tdsl.lower.inductor.private import PyCodeCache, cache_dir
+
+log = logging.getLogger(__name__)
+
+
+def use_writable_caches() -> None:
+    """Makes PyTorch and Triton keep what they compile in a temporary folder if theirs cannot be written;
+    without one they compile nothing."""
+    for variable, folder in (
+        ("TORCHINDUCTOR_CACHE_DIR", cache_dir()),
+        ("TRITON_CACHE_DIR", os.environ.get("TRITON_CACHE_DIR")),
+    ):
+        if folder is None or _is_writable(folder):
+            continue
+        os.environ[variable] = tempfile.mkdtemp(prefix="tdsl_")
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
+        log.warning(
+            "%s cannot be written: this process compiles everything anew, in %s", folder, os.environ[variable]
+        )
+
+
+def discard_broken_module(text: str) -> None:
+    """Removes what is cached as the module of `text`, if it is another text."""
+    _, path = PyCodeCache.write(text)
+    try:
+        if Path(path).read_bytes().strip() != text.encode().strip():
+            log.warning("%s is not what was written there: it is written again", path)
+            os.unlink(path)
+    except OSError as error:
+        log.debug("%s: %s", path, error)
+
+
+def _is_writable(folder: str) -> bool:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 65536)
+            file.flush()
+    except OSError as error:
+        log.debug("%s: %s", folder, error)
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The differential fuzzer: random templates in random programs, compiled, against the same in plain PyTorch."""

@@ -1,0 +1,222 @@
+"""Fuzz from the shell.
+
+python -m tests.fuzz --graphs 2000 --seed 1 --jobs 2       random graphs; exits with 1 if one fails
+python -m tests.fuzz --seed 1 --only 17                    one of them again, with its program and whole error
+python -m tests.fuzz --faults                              does it find what is planted?
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.fuzz.workers import Answer, Pool, Task
+
+FAILURES = Path(__file__).parent / "failures"
+ALLOWED_MISSES = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--graphs", type=int, default=200, help="how many (with --faults: at most, for each fault)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="the index to begin with")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--device", choices=["cuda", "cpu"], help="the GPU if there is one")
+    parser.add_argument("--only", type=int, metavar="CASE", help="one case of the seed, and its program")
+    parser.add_argument(
+        "--faults", nargs="*", metavar="NAME", help="plant faults (all, or those whose name contains NAME)"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="write the reduced script of each failure beside the tests"
+    )
+    parser.add_argument("--seconds", type=float, help="stop after this long")
+    options = parser.parse_args(arguments)
+    device = options.device or ("cuda" if _has_gpu() else "cpu")
+    with Pool(jobs=options.jobs, device=device) as pool:
+        if options.faults is not None:
+            return find_faults(pool, options.seed, options.graphs, options.faults)
+        if options.only is not None:
+            return show(pool, options.seed, options.only)
+        return fuzz(
+            pool,
+            options.seed,
+            range(options.first, options.first + options.graphs),
+            options.save,
+            options.seconds,
+        )
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def fuzz(pool: Pool, seed: int, indices: range, save: bool, seconds: float | None) -> int:
+    start = time.monotonic()
+    tally = Tally()
+    failures = []
+
+    def tasks() -> collections.abc.Iterator[Task]:
+        for index in indices:
+            if seconds is not None and time.monotonic() - start > seconds:
+                return
+            yield Task(seed=seed, index=index)
+
+    for answer in pool.run(tasks()):
+        tally.add(answer)
+        if answer.kind != "ok":
+            failures.append(answer)
+            print(
+                f"FAILED --seed {seed} --only {answer.task.index}: {answer.kind}: {answer.message}",
+                flush=True,
+            )
+        if tally.graphs % 100 == 0:
+            print(
+                f"{tally.graphs} graphs, {len(failures)} failed, {time.monotonic() - start:.0f} s", flush=True
+            )
+    for answer in failures[:5]:
+        print(f"\n# ---- reduced from --seed {seed} --only {answer.task.index}\n", flush=True)
+        script = reduced_script(pool, answer)
+        print(script, flush=True)
+        if save:
+            path = FAILURES / f"seed_{seed}_case_{answer.task.index}.py"
+            path.write_text(script, encoding="utf-8")
+    print(tally.report(time.monotonic() - start))
+    return 1 if failures else 0
+
+
+def reduced_script(pool: Pool, answer: Answer) -> str:
+    """A program that shows the failure, as small as it was made in a few minutes."""
+    from tests.fuzz.programs import plan
+    from tests.fuzz.reduction import reduced
+
+    found = answer.plan or plan(answer.task.seed, answer.task.index)
+    last = answer
+
+    def fails(candidate: object) -> bool:
+        nonlocal last
+        task = Task(seed=answer.task.seed, index=answer.task.index, plan=candidate, fault=answer.task.fault)  # type: ignore[arg-type]
+        (new,) = pool.run([task])
+        if new.kind != answer.kind or essence(new) != essence(answer):
+            return False
+        last = new
+        return True
+
+    if not fails(found):
+        return found.script(f"{answer.kind}: {answer.message} (not every time)")
+    small = reduced(found, fails)
+    return small.script(f"{last.kind}: {last.message}")
+
+
+def essence(answer: Answer) -> str:
+    """What two failures that are one have in common: the code of an error, or its type; any wrong number is one."""
+    if answer.kind == "mismatch":
+        return ""
+    code = re.search(r"error\[[\w-]+\]", answer.message)
+    return code.group() if code else answer.message[:25]
+
+
+def show(pool: Pool, seed: int, index: int) -> int:
+    (answer,) = pool.run([Task(seed=seed, index=index)])
+    if answer.plan is None:
+        from tests.fuzz.programs import plan
+
+        print(plan(seed, index).text())
+    else:
+        print(answer.plan.text())
+    if answer.kind == "ok":
+        print(f"passes: {answer.statistics}")
+        return 0
+    print(f"{answer.kind}: {answer.message}\n\n# ---- reduced\n")
+    print(reduced_script(pool, answer))
+    return 1
+
+
+class Tally:
+    """What a run saw: a fusion that is lost shows in the kernels of a graph."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+        self.kinds: collections.Counter[str] = collections.Counter()
+        self.kernels = self.templates = self.compiles = 0
+        self.seconds = 0.0
+        self.single = 0
+        self.families: collections.Counter[str] = collections.Counter()
+        self.features: collections.Counter[str] = collections.Counter()
+        self.exact = 0
+        self.dynamic: list[int] = []
+
+    def add(self, answer: Answer) -> None:
+        self.graphs += 1
+        self.kinds[answer.kind] += 1
+        self.seconds += answer.seconds
+        if answer.plan is not None:
+            self.families.update(answer.plan.families)
+            self.features.update(answer.plan.features)
+            self.exact += answer.plan.exact
+        if answer.statistics is not None:
+            self.kernels += answer.statistics.kernels
+            self.templates += answer.statistics.templates
+            self.compiles += answer.statistics.compiles
+            self.single += answer.statistics.kernels == answer.statistics.compiles
+            if answer.plan is not None and answer.plan.dynamic is None:
+                self.dynamic.append(answer.statistics.compiles)
+
+    def report(self, wall: float) -> str:
+        good = max(1, self.compiles)
+        lines = [
+            f"{self.graphs} graphs in {wall:.0f} s ({self.seconds / max(1, self.graphs):.2f} s of one processor each): "
+            + ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items())),
+            f"exact: {self.exact}; kernels for each compiled graph: {self.kernels / good:.3f}, "
+            f"of templates: {self.templates / good:.3f}; one kernel alone: {self.single}",
+            f"dynamic: {len(self.dynamic)}, compiled {sum(self.dynamic) / max(1, len(self.dynamic)):.2f} times each",
+            "templates: " + ", ".join(f"{count} {name}" for name, count in self.families.most_common()),
+            "with: " + ", ".join(f"{count} {name}" for name, count in self.features.most_common()),
+        ]
+        return "\n".join(lines)
+
+
+def find_faults(pool: Pool, seed: int, graphs: int, names: Sequence[str]) -> int:
+    """Plants each fault in turn, and says after how many graphs it was found."""
+    from tests.fuzz.faults import FAULTS
+
+    missed = []
+    chosen = [name for name in FAULTS if not names or any(part in name for part in names)]
+    for name in chosen:
+        start = time.monotonic()
+        pool.reset()
+        tried = 0
+        found = None
+        for answer in pool.run(Task(seed=seed, index=index, fault=name) for index in range(graphs)):
+            tried += 1
+            if answer.kind == "ok":
+                continue
+            # What fails without the fault, too, says nothing of the fault.
+            (honest,) = Pool(jobs=1, device=pool.device).run([Task(seed=seed, index=answer.task.index)])
+            if honest.kind == "ok":
+                found = answer
+                break
+        taken = time.monotonic() - start
+        if found is None:
+            missed.append(name)
+            print(f"MISSED {name}: not found in {tried} graphs, {taken:.0f} s", flush=True)
+        else:
+            what = f"{found.kind}: {found.message}".splitlines()[0][:110]
+            print(f"found {name}: after {tried} graphs, {taken:.0f} s; {what}", flush=True)
+    print(f"{len(chosen)} faults planted, {len(chosen) - len(missed)} found")
+    return 1 if len(missed) > ALLOWED_MISSES else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

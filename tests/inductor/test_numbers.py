@@ -1,0 +1,65 @@
+"""Numbers where tensors may be: literals beside narrow and wide dtypes, and tensors of no dimensions."""
+
+from __future__ import annotations
+
+import torch
+
+import tdsl
+from tdsl import testing
+
+TEXT = """
+template limited(a: T[M, K], b: T[K, N]) -> c: T[M, N]
+where T in (f16, bf16, f32):
+    config BLOCK_M=16, BLOCK_N=16, BLOCK_K=16
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
+        acc = zeros(m, n)
+        for k in K by BLOCK_K:
+            acc += dot(maximum(load a[m, k], -2.0), where(k < 7, load b[k, n], 1.0))
+        store c[m, n] = acc
+
+template at_least(x: f64[N]) -> (y: f64[N], z: f64[N]):
+    config BLOCK=16
+    for n in grid(N by BLOCK):
+        v = load x[n]
+        store y[n] = maximum(v, 0.1)
+        store z[n] = where(v > 0, v, 0.1)
+
+template shifted(x: T[R..., N], less: T[R...]) -> y: T[R..., N]:
+    config BLOCK_R=4, BLOCK_N=16
+    for r, n in grid(R by BLOCK_R, N by BLOCK_N):
+        store y[r, n] = load x[r, n] - load less[r]
+"""
+
+
+@tdsl.template(source=TEXT)
+def limited(a, b):
+    ones = torch.ones_like(b)
+    first = torch.arange(b.shape[0], device=b.device)[:, None] < 7
+    return torch.maximum(a, torch.full_like(a, -2)) @ torch.where(first, b, ones)
+
+
+@tdsl.template(source=TEXT)
+def at_least(x):
+    least = torch.full_like(x, 0.1)
+    return torch.maximum(x, least), torch.where(x > 0, x, least)
+
+
+@tdsl.template(source=TEXT)
+def shifted(x, less):
+    return x - less[..., None]
+
+
+def test_a_literal_takes_a_narrow_dtype(device: torch.device) -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        a, b = (torch.randint(-2, 3, size, device=device).to(dtype) for size in ((20, 19), (19, 21)))
+        testing.assert_fused(lambda a, b: limited(a, b).relu(), (a, b), exact=True)
+
+
+def test_a_literal_takes_a_wide_dtype(device: torch.device) -> None:
+    x = torch.randint(-3, 4, (40,), device=device).double()
+    testing.assert_fused(lambda x: at_least(x), (x,), exact=True)
+
+
+def test_an_input_of_no_dimensions_is_read_by_a_template(device: torch.device) -> None:
+    x, by = torch.randn(40, device=device), torch.randn((), device=device)
+    testing.assert_fused(lambda x, by: shifted(x, by).relu() * by, (x, by), exact=True)
