@@ -24,7 +24,6 @@ ALLOWED = {
     "ir_text": {"ir"},
     "ir_verify": {"ir"},
     "signature": {"source", "diagnostics", "types", "ir"},
-    "identity": set(),
     "grammar": {"source", "diagnostics", "types", "ast"},
     "check": DATA,
     "lower": DATA - {"ast"},

@@ -731,7 +731,8 @@ def test_one_row():
 
 def test_accumulated_outputs():
     # Summed over programs: nothing goes behind it, and a prologue goes before it.
-    assert_fused(lambda x: t.column_sums(torch.exp(x)) + 1, (f(70, 33),), kernels=2)
+    # Of whole numbers: on a GPU the order of the additions varies.
+    assert_fused(lambda x: t.column_sums(torch.floor(x * 8)) + 1, (f(70, 33),), kernels=2)
     assert_fused(lambda x: t.column_sums(x), (f(0, 33),), kernels=None)
 
 

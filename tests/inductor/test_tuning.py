@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tdsl import testing
 from tdsl.lower.inductor import private, private_runtime, tuning
 from tdsl.lower.inductor.autotuner import TemplateAutotuner
 from tdsl.testing import count_kernels, load_module
@@ -137,10 +138,11 @@ def mutated(program, *args):
 
 def test_data_that_is_written_in_place_is_copied_to_be_timed():
     torch._dynamo.reset()
-    y, x = torch.randn(1000), torch.randn(1000)
+    device = testing.device()
+    y, x = torch.randn(1000, device=device), torch.randn(1000, device=device)
     assert mutated(lambda y, x: t.axpy(y, x * 2, 2.0), y, x) == {"arg1_1"}
     assert mutated(lambda y, x: (t.axpy(y, torch.exp(x), 2.0), torch.relu(y) + 1)[1], y, x) == {"arg1_1"}
-    a, b = torch.randn(20, 33), torch.randn(20, 33)
+    a, b = torch.randn(20, 33, device=device), torch.randn(20, 33, device=device)
     assert mutated(lambda a, b: t.swap(a, b), a, b) == {"arg0_1", "arg1_1"}
     # What a graph has made for this call alone is none of it.
     assert mutated(lambda a, b: torch.relu(t.ew(a, b)), a, b) == set()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tdsl.lower.functions import reductions_text
+from tdsl.lower.functions import NAN_AWARE_REDUCTIONS
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -141,14 +141,15 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
-    functions = "" if device_type == "cpu" else reductions_text("\n".join(body))
+    used = [name for name in NAN_AWARE_REDUCTIONS.values() if any(f"{name}(" in line for line in body)]
+    reductions = f"from tdsl.lower.inductor.reductions import {', '.join(used)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
+        *([reductions] if used and device_type != "cpu" else []),
         "",
-        *functions.splitlines(),
         *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
         "    size_hints=None,",
