@@ -654,11 +654,12 @@ class Builder:
                 given.append((param, "None"))
             else:
                 given.append((param, self.argument(param, binding, made)))
-        # What is written in place is no other argument: who comes first would decide.
+        # What is written in place may be read, too: its old values are meant.
+        sharing = rng.random() < 0.5
         written = {value.root for param, value in given if param.inout and isinstance(value, Value)}
         arguments = []
         for param, value in given:
-            if isinstance(value, Value) and not param.inout and value.root in written:
+            if isinstance(value, Value) and not param.inout and value.root in written and not sharing:
                 text = f"~(~{value.name})" if value.dtype == "bool" else f"({value.name} * 1)"
                 value = self.define(text, self.like(value))
             arguments.append(value if isinstance(value, str) else value.name)
@@ -836,11 +837,6 @@ class Builder:
             value = self.viewed(dims, param.dtype, param.bound)
         if not value.writable or rng.random() < 0.3:
             value = self.define(f"({value.name} * 1)", self.like(value))
-        if not value.name.startswith("x"):
-            # PyTorch takes the start of a slice of an input for one of its storage (torch 2.13, auto_functionalized).
-            for other in self.values:
-                if other.root == value.root and other.name.startswith("x"):
-                    self.inputs[other.name].pop("shift", None)
         self.used_inout = True
         self.written.add(value.root)
         for other in self.values:

@@ -82,7 +82,7 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
         for line in call.text.splitlines():
             if line.strip().startswith("config") and call.text.count("    config") > 1:
                 changed = replace(call, text=call.text.replace(line + "\n", "", 1))
-                yield replace(plan, templates=plan.templates[:at] + (changed,) + plan.templates[at + 1 :])
+                yield replace(plan, templates=(*plan.templates[:at], changed, *plan.templates[at + 1 :]))
         options = re.sub(r", (num_\w+)=\d+", "", call.text)
         options = re.sub(r", group=\d+", "", options)
         for changed_text in (
@@ -92,9 +92,11 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
             if changed_text != call.text:
                 yield replace(
                     plan,
-                    templates=plan.templates[:at]
-                    + (replace(call, text=changed_text),)
-                    + plan.templates[at + 1 :],
+                    templates=(
+                        *plan.templates[:at],
+                        replace(call, text=changed_text),
+                        *plan.templates[at + 1 :],
+                    ),
                 )
     for at, run in enumerate(plan.runs):
         for name, size in run.items():
