@@ -54,6 +54,8 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
     yield tidied(plan)
     if plan.eager:
         yield replace(plan, eager=False)
+    if plan.again:
+        yield replace(plan, again=False)
     for at in range(len(plan.runs)):
         if len(plan.runs) > 1:
             runs = plan.runs[:at] + plan.runs[at + 1 :]

@@ -1195,12 +1195,13 @@ FAMILIES: dict[str, tuple[float, Callable[[random.Random, str], Template]]] = {
 }
 
 
-def template(rng: random.Random, name: str) -> Template:
+def template(rng: random.Random, name: str, family: str | None = None) -> Template:
+    """One of a family, or of any."""
     families = list(FAMILIES)
     weights = [FAMILIES[family][0] for family in families]
-    (family,) = rng.choices(families, weights)
+    chosen = family or rng.choices(families, weights)[0]
     while True:
         try:
-            return FAMILIES[family][1](rng, name)
+            return FAMILIES[chosen][1](rng, name)
         except Redraw:
             continue
