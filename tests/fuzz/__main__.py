@@ -13,9 +13,14 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.fuzz.workers import Answer, Pool, Task
+
+if TYPE_CHECKING:
+    from tests.fuzz.programs import Plan
 
 FAILURES = Path(__file__).parent / "failures"
 ALLOWED_MISSES = 1
@@ -36,13 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--faults", nargs="*", metavar="NAME", help="plant faults (all, or those whose name contains NAME)"
     )
-    parser.add_argument(
-        "--save", action="store_true", help="write the reduced script of each failure beside the tests"
-    )
+    parser.add_argument("--save", action="store_true", help="keep each failure, reduced, for --saved")
+    parser.add_argument("--saved", action="store_true", help="run every case that was kept")
     parser.add_argument("--seconds", type=float, help="stop after this long")
     options = parser.parse_args(arguments)
     device = options.device or ("cuda" if _has_gpu() else "cpu")
     with Pool(jobs=options.jobs, device=device) as pool:
+        if options.saved:
+            return run_saved(pool)
         if options.faults is not None:
             return find_faults(pool, options.seed, options.graphs, options.faults)
         if options.only is not None:
@@ -87,36 +93,47 @@ def fuzz(pool: Pool, seed: int, indices: range, save: bool, seconds: float | Non
             )
     for answer in failures[:5]:
         print(f"\n# ---- reduced from --seed {seed} --only {answer.task.index}\n", flush=True)
-        script = reduced_script(pool, answer)
-        print(script, flush=True)
+        small, why = smaller(pool, answer)
+        print(small.script(why), flush=True)
         if save:
-            path = FAILURES / f"seed_{seed}_case_{answer.task.index}.py"
-            path.write_text(script, encoding="utf-8")
+            path = FAILURES / f"seed_{seed}_case_{answer.task.index}.case"
+            path.write_text(small.saved(why), encoding="utf-8")
     print(tally.report(time.monotonic() - start))
     return 1 if failures else 0
 
 
-def reduced_script(pool: Pool, answer: Answer) -> str:
-    """A program that shows the failure, as small as it was made in a few minutes."""
+def run_saved(pool: Pool) -> int:
+    """Every case that failed once."""
+    files = sorted(map(str, FAILURES.glob("*.case")))
+    failed = 0
+    for answer in pool.run(Task(seed=0, index=at, saved=file) for at, file in enumerate(files)):
+        if answer.kind != "ok":
+            failed += 1
+            print(f"FAILED {answer.task.saved}: {answer.kind}: {answer.message}", flush=True)
+    print(f"{len(files)} cases that failed once, {failed} of them again")
+    return 1 if failed else 0
+
+
+def smaller(pool: Pool, answer: Answer) -> tuple[Plan, str]:
+    """A plan that fails in the same way, as small as it was made in a few minutes, and what it says."""
     from tests.fuzz.programs import plan
     from tests.fuzz.reduction import reduced
 
     found = answer.plan or plan(answer.task.seed, answer.task.index)
     last = answer
 
-    def fails(candidate: object) -> bool:
+    def fails(candidate: Plan) -> bool:
         nonlocal last
-        task = Task(seed=answer.task.seed, index=answer.task.index, plan=candidate, fault=answer.task.fault)  # type: ignore[arg-type]
-        (new,) = pool.run([task])
+        (new,) = pool.run([replace(answer.task, plan=candidate)])
         if new.kind != answer.kind or essence(new) != essence(answer):
             return False
         last = new
         return True
 
     if not fails(found):
-        return found.script(f"{answer.kind}: {answer.message} (not every time)")
+        return found, f"{answer.kind}: {answer.message} (not every time)"
     small = reduced(found, fails)
-    return small.script(f"{last.kind}: {last.message}")
+    return small, f"{last.kind}: {last.message}"
 
 
 def essence(answer: Answer) -> str:
@@ -139,7 +156,8 @@ def show(pool: Pool, seed: int, index: int) -> int:
         print(f"passes: {answer.statistics}")
         return 0
     print(f"{answer.kind}: {answer.message}\n\n# ---- reduced\n")
-    print(reduced_script(pool, answer))
+    small, why = smaller(pool, answer)
+    print(small.script(why))
     return 1
 
 
@@ -193,29 +211,33 @@ def find_faults(pool: Pool, seed: int, graphs: int, names: Sequence[str]) -> int
 
     missed = []
     chosen = [name for name in FAULTS if not names or any(part in name for part in names)]
-    for name in chosen:
-        start = time.monotonic()
-        pool.reset()
-        tried = 0
-        found = None
-        for answer in pool.run(Task(seed=seed, index=index, fault=name) for index in range(graphs)):
-            tried += 1
-            if answer.kind == "ok":
-                continue
-            # What fails without the fault, too, says nothing of the fault.
-            (honest,) = Pool(jobs=1, device=pool.device).run([Task(seed=seed, index=answer.task.index)])
-            if honest.kind == "ok":
-                found = answer
-                break
-        taken = time.monotonic() - start
-        if found is None:
-            missed.append(name)
-            print(f"MISSED {name}: not found in {tried} graphs, {taken:.0f} s", flush=True)
-        else:
-            what = f"{found.kind}: {found.message}".splitlines()[0][:110]
-            print(f"found {name}: after {tried} graphs, {taken:.0f} s; {what}", flush=True)
+    with Pool(jobs=1, device=pool.device) as honest:
+        for name in chosen:
+            start = time.monotonic()
+            tried, found = find_fault(pool, honest, seed, graphs, name)
+            taken = time.monotonic() - start
+            if found is None:
+                missed.append(name)
+                print(f"MISSED {name}: not found in {tried} graphs, {taken:.0f} s", flush=True)
+            else:
+                what = f"{found.kind}: {found.message}".splitlines()[0][:110]
+                print(f"found {name}: after {tried} graphs, {taken:.0f} s; {what}", flush=True)
     print(f"{len(chosen)} faults planted, {len(chosen) - len(missed)} found")
     return 1 if len(missed) > ALLOWED_MISSES else 0
+
+
+def find_fault(pool: Pool, honest: Pool, seed: int, graphs: int, name: str) -> tuple[int, Answer | None]:
+    """After how many graphs a fault was found, and how it showed."""
+    pool.reset()  # what a process has compiled before knows nothing of the fault
+    tried = 0
+    for answer in pool.run(Task(seed=seed, index=index, fault=name) for index in range(graphs)):
+        tried += 1
+        if answer.kind != "ok":
+            # What fails without the fault, too, says nothing of the fault.
+            (without,) = honest.run([Task(seed=seed, index=answer.task.index)])
+            if without.kind == "ok":
+                return tried, answer
+    return tried, None
 
 
 if __name__ == "__main__":

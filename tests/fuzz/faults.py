@@ -16,10 +16,13 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import torch
+
 from tdsl import api, ir
 from tdsl.lower import expressions, points, specialization, tiles
 from tdsl.lower.inductor import bindings, buffer, kernel, launch, loops, lowering, placement
 from tdsl.lower.inductor.kernel import TemplateKernel
+from tdsl.lower.triton import StoreSlot
 
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
 
@@ -81,7 +84,7 @@ def _() -> Iterator[None]:
         add = self.writer.add
 
         def unmasked(item: Any) -> None:
-            if hasattr(item, "indices"):
+            if isinstance(item, StoreSlot):
                 item = replace(
                     item, plain=item.plain.split(", mask=")[0] + (")" if ", mask=" in item.plain else "")
                 )
@@ -192,7 +195,9 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def loaded(old: Any, self: Any, slot: Any) -> Any:
         first = next(item for item in self.call.source.load_slots() if item.param == slot.param)
-        return old(self, replace(slot, index=first.index) if first.indent == slot.indent else slot)
+        if first.indent == slot.indent:
+            slot = replace(slot, index=first.index, dimensions=first.dimensions)
+        return old(self, slot)
 
     with around(TemplateKernel, "_fused_load", loaded):
         yield
@@ -203,7 +208,7 @@ def _() -> Iterator[None]:
     def captured(old: Any, self: Any, slot: Any, number: int) -> Any:
         sizes = self.call.results[slot.param].layout.size
         if len(sizes) == 2 and sizes[0] == sizes[1]:
-            slot = replace(slot, indices=slot.indices[::-1])
+            slot = replace(slot, dimensions=slot.dimensions[::-1])
         return old(self, slot, number)
 
     with around(TemplateKernel, "_capture", captured):
@@ -331,16 +336,10 @@ def _() -> Iterator[None]:
 
 @fault("joined value broadcast along the wrong axis")
 def _() -> Iterator[None]:
-    def joined(old: Any, self: Any, slot: Any, other: str) -> Any:
-        value = self._value
+    def spread(old: Any, *args: Any) -> Any:
+        return old(*args).replace("[:, None]", "[None, :]")
 
-        def turned(text: str, dtype: str) -> Any:
-            return value(text.replace("[:, None]", "[None, :]"), dtype)
-
-        with mock.patch.object(self, "_value", turned):
-            return old(self, slot, other)
-
-    with around(TemplateKernel, "_joined_value", joined):
+    with around(TemplateKernel, "_spread", spread):
         yield
 
 
@@ -363,11 +362,7 @@ def _() -> Iterator[None]:
 
 @fault("prologue fused through a broadcast or a slice")
 def _() -> Iterator[None]:
-    def inputs(old: Any, kernel: Any, source: Any, tensors: Any) -> Any:
-        with mock.patch.object(buffer.V.graph.sizevars, "statically_known_equals", lambda a, b: True):
-            return old(kernel, source, tensors)
-
-    with around(buffer, "_fusable_inputs", inputs):
+    with mock.patch.object(buffer, "_closed_inputs", lambda source, tensors: {}):
         yield
 
 
@@ -398,18 +393,33 @@ def _() -> Iterator[None]:
 
 @fault("copy back to an inout argument dropped")
 def _() -> Iterator[None]:
-    def replaced(old: Any, box: Any, made: Any, *, unnamed: bool) -> None:
-        if unnamed:
-            old(box, made, unnamed=True)
+    def called(old: Any, op: Any, args: Any, inner: Any, written: Any) -> Any:
+        outputs = len(op._schema.returns) - len(written)
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)):
+            made = op(*inner)
+        made = (made,) if isinstance(made, torch.Tensor) else tuple(made)
+        return tuple([torch._to_functional_tensor(output) for output in made[:outputs]])
 
-    with around(lowering, "_replace", replaced):
+    with around(api, "call_functional", called):
+        yield
+
+
+@fault("only the view that was written is updated, not its base")
+def _() -> Iterator[None]:
+    with mock.patch.object(torch, "_functionalize_commit_update", lambda tensor: None):
+        yield
+
+
+@fault("eager argument that shares memory with what is written is not copied")
+def _() -> Iterator[None]:
+    with mock.patch.object(api, "_share", lambda a, b: False):
         yield
 
 
 @fault("inout written in place while others read it")
 def _() -> Iterator[None]:
     with (
-        mock.patch.object(placement, "_only_inout_reads", lambda *args: True),
+        mock.patch.object(placement, "_other_reader", lambda *args: None),
         mock.patch.object(placement, "_written_in_place", _written_anyway),
     ):
         yield

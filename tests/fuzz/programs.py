@@ -51,6 +51,7 @@ class Plan:
     signed: bool = False
     dynamic: bool | None = None
     eager: bool = False
+    again: bool = True
     tolerance: float = 1.0
     families: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
@@ -73,16 +74,20 @@ class Plan:
         parts.append(
             f"CASE = Case(\n    templates={{{templates}}},\n    program=program,\n    inputs={inputs},\n"
             f"    runs={[dict(run) for run in self.runs]!r},\n    exact={self.exact}, signed={self.signed}, "
-            f"dynamic={self.dynamic}, eager={self.eager}, calls={1 if calls else 0}, tolerance={self.tolerance},\n)\n"
+            f"dynamic={self.dynamic}, eager={self.eager}, again={self.again}, calls={1 if calls else 0}, tolerance={self.tolerance},\n)\n"
         )
         return "\n\n".join(parts)
+
+    def saved(self, why: str) -> str:
+        """What is kept of a failure, for `read_case`."""
+        return f"{quoted(f'{self.label}: {why}')}\n\n{self.text()}"
 
     def script(self, why: str) -> str:
         """A program of its own: says what differs, and exits with 1, or says that nothing does."""
         source = HARNESS.read_text(encoding="utf-8").split('"""', 2)[2]
         return "\n".join(
             [
-                f'"""{self.label}: {why}'.replace("\\", "/").replace('"""', "'''") + '\n"""',
+                quoted(f"{self.label}: {why}"),
                 source.rstrip(),
                 "",
                 "",
@@ -110,15 +115,32 @@ class Plan:
         return kept[::-1]
 
     def case(self) -> Case:
-        import tdsl
+        return case_of(self.text(), self.label)
 
-        # Dynamo looks a function's module up by its name.
-        module = ModuleType(f"tests.fuzz.case_{re.sub('[^0-9]+', '_', self.label)}")
-        module.__dict__.update({k: v for k, v in vars(harness).items() if not k.startswith("__")}, tdsl=tdsl)
-        sys.modules[module.__name__] = module
-        exec(compile(self.text(), "<case>", "exec"), module.__dict__)
-        found: Case = module.CASE
-        return found
+
+def quoted(text: str) -> str:
+    """A module's docstring."""
+    first = text.partition("\nSet TORCHDYNAMO")[0].strip()
+    return '"""' + first.replace("\\", "/").replace('"""', "'''") + '\n"""'
+
+
+def case_of(text: str, label: str) -> Case:
+    """The case that a text describes, as `Plan.text` spells one."""
+    import tdsl
+
+    # Dynamo looks a function's module up by its name.
+    module = ModuleType(f"tests.fuzz.case_{re.sub('[^0-9a-z]+', '_', label)}")
+    names = {name: value for name, value in vars(harness).items() if not name.startswith("__")}
+    module.__dict__.update(names, tdsl=tdsl)
+    sys.modules[module.__name__] = module
+    exec(compile(text, f"<{label}>", "exec"), module.__dict__)
+    found: Case = module.CASE
+    return found
+
+
+def read_case(path: Path) -> Case:
+    """A case that failed once."""
+    return case_of(path.read_text(encoding="utf-8"), path.stem)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -191,10 +213,13 @@ class Builder:
         self.mutations = 0
         self.dynamic = rng.random() < 0.2
         self.runs = rng.choice([2, 2, 3]) if self.dynamic else 1
+        self.ones = not self.dynamic or rng.random() < 0.15  # a size of one is a graph of its own
         self.exact = rng.random() < 0.8
         self.mode = "plain"
         if self.exact:
             self.mode = rng.choices(["plain", "special", "signed"], [0.85, 0.1, 0.05])[0]
+        # More than 2^31 elements from the first to the last of an input.
+        self.huge = self.mode == "plain" and self.exact and not self.dynamic and rng.random() < 0.03
         self.mutating = rng.random() < 0.3 and self.mode == "plain" and self.exact
         self.used_inout = False
 
@@ -206,6 +231,10 @@ class Builder:
         if block == 1:
             around = [1, 2, 3]
         around = [size for size in around if 0 < size <= min(LONGEST, limit * block)] or [1]
+        if self.huge:
+            around = [3]
+        if not self.ones:
+            around = [size for size in around if size > 1] or [2, 3]
         sizes: list[int] = []
         for _ in range(self.runs):
             size = self.rng.choice(around)
@@ -290,14 +319,7 @@ class Builder:
         writable = True
         if layout and dims:
             chance = rng.random()
-            if (
-                len(dims) == 2
-                and dtype in ("i8", "u8")
-                and kind == "tensor"
-                and rng.random() < 0.02
-                and not self.dynamic
-                and 0 < max(self.sizes(dims[0])) <= 4
-            ):
+            if self.huge and len(dims) == 2 and dtype in ("i8", "u8") and max(self.sizes(dims[0])) <= 3:
                 spec["huge"] = True
                 self.features.add("huge")
             elif chance < 0.25:
@@ -334,6 +356,8 @@ class Builder:
         if len(dims) == 2 and plain_dims:
             options += ["flatten", "expand", "gather", "permute3"]
         choice = rng.choice(options)
+        if self.huge:
+            choice = "plain"
         if self.mode == "signed" and choice not in ("transpose", "slice", "step", "offset"):
             choice = "plain"
         d = rng.randrange(len(dims)) if dims else 0
@@ -654,11 +678,12 @@ class Builder:
                 given.append((param, "None"))
             else:
                 given.append((param, self.argument(param, binding, made)))
-        # What is written in place is no other argument: who comes first would decide.
+        # What is written in place may be read, too: its old values are meant.
+        sharing = rng.random() < 0.5
         written = {value.root for param, value in given if param.inout and isinstance(value, Value)}
         arguments = []
         for param, value in given:
-            if isinstance(value, Value) and not param.inout and value.root in written:
+            if isinstance(value, Value) and not param.inout and value.root in written and not sharing:
                 text = f"~(~{value.name})" if value.dtype == "bool" else f"({value.name} * 1)"
                 value = self.define(text, self.like(value))
             arguments.append(value if isinstance(value, str) else value.name)
@@ -836,11 +861,6 @@ class Builder:
             value = self.viewed(dims, param.dtype, param.bound)
         if not value.writable or rng.random() < 0.3:
             value = self.define(f"({value.name} * 1)", self.like(value))
-        if not value.name.startswith("x"):
-            # PyTorch takes the start of a slice of an input for one of its storage (torch 2.13, auto_functionalized).
-            for other in self.values:
-                if other.root == value.root and other.name.startswith("x"):
-                    self.inputs[other.name].pop("shift", None)
         self.used_inout = True
         self.written.add(value.root)
         for other in self.values:
@@ -938,6 +958,7 @@ class Builder:
             signed=self.mode == "signed",
             dynamic=None if self.dynamic else False,
             eager=rng.random() < 0.12,
+            again=rng.random() < 0.3 or any("accumulate" in made.text for made in self.templates),
             tolerance=max(t.tolerance for t in unique.values()) * 4,
             families=tuple(t.family for t in unique.values()),
             features=tuple(sorted(self.features)),
@@ -947,6 +968,17 @@ class Builder:
         rng = self.rng
         if not self.exact:
             return example(rng, name, exact=False) if rng.random() < 0.7 else smooth(rng, name)
+        if self.huge:
+            while True:
+                found = template(rng, name, "elementwise")
+                first = found.params[0]
+                if (
+                    first.dtype in ("i8", "u8")
+                    and first.dims[:1] == ("M",)
+                    and len(first.dims) == 2
+                    and not first.inout
+                ):
+                    return found
         if rng.random() < 0.12 and self.mode == "plain":
             return example(rng, name, exact=True)
         for _ in range(60):

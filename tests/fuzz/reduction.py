@@ -54,6 +54,8 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
     yield tidied(plan)
     if plan.eager:
         yield replace(plan, eager=False)
+    if plan.again:
+        yield replace(plan, again=False)
     for at in range(len(plan.runs)):
         if len(plan.runs) > 1:
             runs = plan.runs[:at] + plan.runs[at + 1 :]
@@ -82,7 +84,7 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
         for line in call.text.splitlines():
             if line.strip().startswith("config") and call.text.count("    config") > 1:
                 changed = replace(call, text=call.text.replace(line + "\n", "", 1))
-                yield replace(plan, templates=plan.templates[:at] + (changed,) + plan.templates[at + 1 :])
+                yield replace(plan, templates=(*plan.templates[:at], changed, *plan.templates[at + 1 :]))
         options = re.sub(r", (num_\w+)=\d+", "", call.text)
         options = re.sub(r", group=\d+", "", options)
         for changed_text in (
@@ -92,9 +94,11 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
             if changed_text != call.text:
                 yield replace(
                     plan,
-                    templates=plan.templates[:at]
-                    + (replace(call, text=changed_text),)
-                    + plan.templates[at + 1 :],
+                    templates=(
+                        *plan.templates[:at],
+                        replace(call, text=changed_text),
+                        *plan.templates[at + 1 :],
+                    ),
                 )
     for at, run in enumerate(plan.runs):
         for name, size in run.items():

@@ -19,9 +19,10 @@ from torch._inductor.codegen.cpp import CppScheduling
 from torch._inductor.codegen.triton import TritonScheduling
 from torch._inductor.virtualized import V
 
+from tdsl.lower.inductor import spelling
+
 FORWARDED = ("codegen_node", "group_fn", "can_fuse_vertical", "can_fuse_horizontal", "fuse")
 
-INTERPRETED = "from tdsl.lower.inductor.interpreter import interpreted, libdevice, tl_math, triton_helpers"
 COMPILED = ("triton_helpers.set_driver_to_gpu()", "from torch._inductor.runtime.triton_helpers import")
 
 
@@ -31,7 +32,7 @@ class Strays(TritonScheduling):
     def define_kernel(self, src_code: str, *args: Any, **kwargs: Any) -> Any:
         lines = [line for line in src_code.split("\n") if not line.startswith(COMPILED)]
         start = next(at for at, line in enumerate(lines) if line.startswith("@triton_heuristics."))
-        lines[start:start] = [INTERPRETED, "@interpreted"]
+        lines[start:start] = [*spelling.INTERPRETED, "@interpreted"]
         return super().define_kernel("\n".join(lines), *args, **kwargs)
 
 

@@ -774,7 +774,7 @@ def rows(rng: random.Random, name: str) -> Template:
     size = draft.dim_of["m"]
     block = draft.block("R..." if rest else "M", [1, 2, 4, 8]).replace("BLOCK_R...", "BLOCK_R")
     draft.settings = {key.replace("...", ""): value for key, value in draft.settings.items()}
-    scalar_rows = rng.random() < 0.1 and not any("BLOCK" in key for key in draft.settings)
+    scalar_rows = whole and rng.random() < 0.2 and not any("BLOCK" in key for key in draft.settings)
     grid = f"for m in grid({size}{'' if scalar_rows else f' by {block}'}):"
     draft.indent = 1
     family = rng.choice(
@@ -1195,12 +1195,13 @@ FAMILIES: dict[str, tuple[float, Callable[[random.Random, str], Template]]] = {
 }
 
 
-def template(rng: random.Random, name: str) -> Template:
+def template(rng: random.Random, name: str, family: str | None = None) -> Template:
+    """One of a family, or of any."""
     families = list(FAMILIES)
     weights = [FAMILIES[family][0] for family in families]
-    (family,) = rng.choices(families, weights)
+    chosen = family or rng.choices(families, weights)[0]
     while True:
         try:
-            return FAMILIES[family][1](rng, name)
+            return FAMILIES[chosen][1](rng, name)
         except Redraw:
             continue

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Task:
     index: int
     fault: str | None = None
     plan: Plan | None = None  # instead of the one that the two numbers give
+    saved: str | None = None  # or the file of a case that failed once
     cpp: bool | None = None
 
 
@@ -176,8 +178,6 @@ def prepare(device: str, folder: str) -> None:
     os.environ["TRITON_CACHE_DIR"] = os.path.join(folder, "triton")
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
-    else:
-        os.environ["FUZZ_CUDA"] = "1"
     import warnings
 
     warnings.simplefilter("ignore")
@@ -196,7 +196,7 @@ def perform(task: Task, device: str) -> Answer:
 
     from tests.fuzz.faults import planted
     from tests.fuzz.harness import Failure, check
-    from tests.fuzz.programs import plan
+    from tests.fuzz.programs import plan, read_case
     from tests.fuzz.strays import interpreted_strays
 
     start = time.process_time()
@@ -207,14 +207,14 @@ def perform(task: Task, device: str) -> Answer:
         )
 
     drawn = task.plan
-    if drawn is None:
+    if drawn is None and task.saved is None:
         drawn = plan(task.seed, task.index)
     cpp = task.cpp if task.cpp is not None else task.index % CPP == 0
     strays = nullcontext() if cpp or device != "cpu" else interpreted_strays()
     try:
         with planted(task.fault), strays:
             try:
-                case = drawn.case()
+                case = drawn.case() if drawn is not None else read_case(Path(task.saved or ""))
             except Exception as error:
                 return answer("refused", f"{type(error).__name__}: {error}"[:3000])
             return answer("ok", statistics=check(case, device))

@@ -75,7 +75,9 @@ from torch._inductor.codegen.triton_utils import (
 )
 from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep, index_vars_no_squeeze
 from torch._inductor.ir import (
+    BaseView,
     ComputedBuffer,
+    ExpandView,
     ExternKernel,
     FixedLayout,
     FlexibleLayout,

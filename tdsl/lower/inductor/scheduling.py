@@ -87,7 +87,7 @@ class TemplateScheduling:
         if V.graph.device_types == {"cpu"}:
             # A graph's input of no dimensions is a pointer like any other, which the template may well read.
             # Inductor takes it for a number, as it must be for a kernel that runs elsewhere.
-            V.graph.is_unspec_arg = lambda name: False
+            V.graph.is_unspec_arg = lambda name: False  # type: ignore[method-assign]
         kernel, render = call.make_kernel_render(call)
         # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
         with inductor_config.patch(cpu_backend="triton"):
