@@ -190,7 +190,7 @@ def measure_ceilings(seconds: float = 3.0) -> dict[str, float]:
     a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
     found = time_all(
         {
-            "copy": Batch(lambda: target.copy_(source), [()]),
+            "copy": Batch(lambda: torch.neg(source, out=target), [()]),
             "matmul": Batch(lambda: torch.mm(a, b), [()]),
         },
         seconds=seconds,

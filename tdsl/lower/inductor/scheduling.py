@@ -25,6 +25,7 @@ from tdsl.lower.inductor.private import (
     V,
     extend_scheduling,
     inductor_config,
+    keep_templates_from_inversion,
 )
 from tdsl.lower.inductor.tuning import compile_ahead
 
@@ -35,6 +36,8 @@ class TemplateScheduling:
     def __init__(self, scheduler: Any) -> None:
         super().__init__(scheduler)  # type: ignore[call-arg]
         self._templates: TritonScheduling = _TritonScheduling(scheduler)
+        if scheduler is not None:
+            keep_templates_from_inversion(scheduler)
 
     def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         # The scheduler has compared what one writes with what the other reads, element by element.
