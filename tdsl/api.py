@@ -760,11 +760,14 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
             return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
         result = call_below_autograd(op, keyset, args)
-        # Whoever saved a written tensor for a gradient must notice.
-        written = [
-            value for value, write in zip(args, writes, strict=False) if write and not value.is_inference()
-        ]
-        torch.autograd.graph.increment_version(written)
+        if operator.written:
+            # Whoever saved a written tensor for a gradient must notice.
+            written = [
+                value
+                for value, write in zip(args, writes, strict=False)
+                if write and not value.is_inference()
+            ]
+            torch.autograd.graph.increment_version(written)
         return result
 
     return call

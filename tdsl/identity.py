@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 _PROCESS = uuid.uuid4().hex
+_KNOWN = {"torch", "triton", "numpy", "sympy"}  # by their versions, wherever they lie
 _INSTALLED = tuple(
     os.path.realpath(path) + os.sep
     for path in {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -44,6 +45,7 @@ class _Walk:
         self.seen: dict[int, int] = {}  # what was met before, by its number
         self.kept: list[object] = []  # so that no address is used twice
         self.modules: set[tuple[int, frozenset[str]]] = set()
+        self.package: str | None = None  # of the function whose code is looked at
 
     def of(self, value: object, names: frozenset[str]) -> Iterator[str]:
         """`names`: all that the code which reaches `value` may ask it for."""
@@ -98,7 +100,9 @@ class _Walk:
         if (known := _installed(function.__module__)) is not None:
             yield f"{known} {function.__module__}.{function.__qualname__}"
             return
+        outer, self.package = self.package, function.__globals__.get("__package__")
         yield from self._code(function.__code__)
+        self.package = outer
         names = _names(function.__code__)
         for name in sorted(names & function.__globals__.keys()):
             yield name
@@ -128,14 +132,12 @@ class _Walk:
         yield from code.co_varnames
         for constant in code.co_consts:
             yield from self.of(constant, frozenset())
-        for step in dis.get_instructions(code):
-            if step.opname == "IMPORT_NAME":
-                module = sys.modules.get(str(step.argval))
-                if module is not None:
-                    yield from self._module(module, _names(code))
-                elif _installed(str(step.argval)) is None:
-                    found = importlib.util.find_spec(str(step.argval))
-                    yield _text(found.origin if found else None)
+        for name in _imported(code, self.package):
+            module = sys.modules.get(name)
+            if module is not None:
+                yield from self._module(module, _names(code))
+            elif _installed(name) is None:
+                yield _text(_origin(name))
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> Iterator[str]:
         if (known := _installed(module.__name__)) is not None:
@@ -226,6 +228,26 @@ def _names(code: types.CodeType) -> frozenset[str]:
     return frozenset(found)
 
 
+def _imported(code: types.CodeType, package: str | None) -> Iterator[str]:
+    """The modules that the code imports when it runs, by their full names."""
+    steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
+    for level, _, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":
+            dots = level.argval if isinstance(level.argval, int) else 0
+            try:
+                yield importlib.util.resolve_name("." * dots + str(step.argval), package)
+            except ImportError:
+                yield str(step.argval)
+
+
+def _origin(module: str) -> str | None:
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return found.origin if found else None
+
+
 def _global_names(code: types.CodeType) -> Iterator[str]:
     for step in dis.get_instructions(code):
         if step.opname == "LOAD_GLOBAL":
@@ -242,6 +264,8 @@ def _installed(module: str | None) -> str | None:
     if top in sys.builtin_module_names or top in sys.stdlib_module_names - {"__main__"}:
         return f"python {sys.version}"
     found = sys.modules.get(top)
+    if top in _KNOWN and found is not None:
+        return f"{top} {getattr(found, '__version__', '')}"
     file = getattr(found, "__file__", None)
     if found is None or file is None or not os.path.realpath(file).startswith(_INSTALLED):
         return None

@@ -21,11 +21,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("full"):
                 item.add_marker(skip)
-    if not torch.cuda.is_available():
-        skip = pytest.mark.skip(reason="needs a GPU")
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(skip)
+    skip = pytest.mark.skip(reason="needs a GPU")
+    # What PyTorch, Triton and drivers advise on the settings of this or that GPU decides nothing.
+    advice = pytest.mark.filterwarnings("default")
+    for item in items:
+        if torch.cuda.is_available():
+            item.add_marker(advice)
+        elif item.get_closest_marker("gpu"):
+            item.add_marker(skip)
 
 
 @pytest.fixture

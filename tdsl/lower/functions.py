@@ -46,25 +46,6 @@ NAN_AWARE: Mapping[str, str] = {
 # Likewise along a tile; `argmax` and `argmin` pass over NaN.
 NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "nan_max", "min": "nan_min"}
 
-
-def reductions_text(body: str) -> str:
-    """The functions that `body` reduces with. One instruction per lane, `max.NaN`; Inductor's own `max2`
-    compares, tests for NaN and selects."""
-    return "".join(
-        f"""
-@triton.jit
-def {name}_of_two(a, b):
-    return {NAN_AWARE[function].format("a", "b")}
-
-@triton.jit
-def {name}(x, dim):
-    return tl.reduce(x, dim, {name}_of_two)
-"""
-        for function, name in (("maximum", "nan_max"), ("minimum", "nan_min"))
-        if f"{name}(" in body
-    )
-
-
 # The value that a lane outside must hold for a reduction not to see it; by category.
 LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}
 GREATEST = {"i8": 2**7 - 1, "i16": 2**15 - 1, "i32": 2**31 - 1, "i64": 2**63 - 1, "u8": 255, "bool": 1}

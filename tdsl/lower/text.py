@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tdsl.lower.functions import reductions_text
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 
 IMPORTS = """\
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
+
+from tdsl.lower.inductor.reductions import nan_max, nan_min
 """
 
 
@@ -24,8 +25,7 @@ def function_text(
     arguments += [f"{constant}: tl.constexpr" for constant, _ in source.configs[0].constants]
     lines = ["@triton.jit", f"def {name or source.name}({', '.join(arguments)}):"]
     lines += body_lines(source.body, slots=slots) or ["    pass"]
-    text = "\n".join(lines) + "\n"
-    return reductions_text(text) + text
+    return "\n".join(lines) + "\n"
 
 
 def body_lines(body: Iterable[Line | LoadSlot | StoreSlot], *, slots: bool = False) -> list[str]:

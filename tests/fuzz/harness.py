@@ -122,7 +122,8 @@ def full(x: Any, sizes: Sequence[int], have: str, want: str, dtype: torch.dtype)
     x = x.permute([*keep, *(i for i in range(len(have)) if i not in keep)]).reshape(
         [x.shape[i] for i in keep]
     )
-    return x.expand([sizes_of[letter] for letter in want]).to(dtype).contiguous()
+    # A copy: what the program writes into later is not the argument.
+    return x.expand([sizes_of[letter] for letter in want]).to(dtype, copy=True).contiguous()
 
 
 def over(function: Callable[..., Any], x: torch.Tensor, want: str, letter: str, size: int) -> torch.Tensor:

@@ -169,6 +169,7 @@ def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
         "outputs": (outputs, (randn(3, 7, 40), randn(40))),
         "scalars": (lambda x, w: [o * 2 for o in t.ln(x * 3, w, None, 1e-5)], (randn(40), randn(40))),
         "softmax": (lambda x: t.sm(x + 1) * 2, (randn(33, 100),)),
+        "few bytes": (lambda x: t.sm(x + 1), (randn(4, 1),)),
         "sums": (lambda x: t.column_sums(x) + 1, (randn(70, 33),)),
         "embed": (lambda i, e: t.embed(i, e * 2) + 1, (torch.zeros(17, dtype=torch.int64), randn(30, 70))),
         "one": (

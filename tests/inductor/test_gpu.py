@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import tdsl
 from tdsl.testing import assert_fused, load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -116,6 +119,119 @@ def test_roads(config):
         torch.testing.assert_close(
             compiled(a, b, c), torch.relu(a @ torch.sigmoid(b)) * c, rtol=1e-4, atol=1e-4
         )
+
+
+TUNED = """
+template add(inout y: f32[N], x: f32[N]):
+    tune BLOCK in (64, 128, 256), num_warps in (1, 4)
+    for n in grid(N by BLOCK):
+        store y[n] = load y[n] + load x[n]
+
+template sums(x: T[M, N]) -> s: f32[N]:
+    tune BLOCK_M in (16, 32), BLOCK_N in (32, 64)
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
+        accumulate s[n] += sum(f32(load x[m, n]), m)
+
+template product(A: T[M, K], B: T[K, N]) -> C: T[M, N]:
+    tune BLOCK_M in (32, 64), BLOCK_N in (32, 64), BLOCK_K in (32, 64), num_stages in (2, 12)
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
+        acc = zeros(m, n)
+        for k in K by BLOCK_K:
+            acc += dot(load A[m, k], load B[k, n])
+        store C[m, n] = acc
+"""
+
+
+@tdsl.template(source=TUNED)
+def add(y, x):
+    y.add_(x)
+
+
+@tdsl.template(source=TUNED)
+def sums(x):
+    return x.float().sum(0)
+
+
+@tdsl.template(source=TUNED)
+def product(A, B):
+    return A @ B
+
+
+@pytest.fixture
+def cold(tmp_path, monkeypatch):
+    """Nothing was compiled or timed before."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+
+
+def test_tuning_in_place(cold, caplog):
+    y, x = randn(5000), randn(5000)
+    want = y + x
+    with caplog.at_level(logging.INFO, "tdsl"):
+        add(y, x)
+    assert caplog.text.count(" ms, ") == 6
+    torch.testing.assert_close(y, want)
+    add(y, x)
+    torch.testing.assert_close(y, want + x)
+
+    def program(y, x):
+        add(y, torch.exp(x))
+        return torch.relu(y) + 1
+
+    y, want = randn(5000), None
+    want = y + torch.exp(x)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "tdsl"):
+        result = torch.compile(program, fullgraph=True)(y, x)
+    assert caplog.text.count(" ms, ") == 6
+    torch.testing.assert_close(y, want)
+    torch.testing.assert_close(result, torch.relu(want) + 1)
+
+
+def test_tuning_with_sums(cold, caplog):
+    x = torch.randint(-4, 5, (700, 130), device="cuda").float()
+    with caplog.at_level(logging.INFO, "tdsl"):
+        torch.testing.assert_close(sums(x), x.sum(0), rtol=0, atol=0)
+        compiled = torch.compile(lambda x: sums(x * 2) + 1, fullgraph=True)
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x), (x * 2).sum(0) + 1, rtol=0, atol=0)
+    assert caplog.text.count(" ms, ") == 8
+
+
+@pytest.mark.parametrize("road", [{}, {"cpp_wrapper": True}, {"triton.cudagraphs": True}])
+def test_tuning_side_by_side(cold, caplog, road):
+    a, b = randn(512, 256, dtype=torch.bfloat16), randn(256, 512, dtype=torch.bfloat16)
+    compiled = torch.compile(lambda a, b: torch.relu(product(a, b + 1)), fullgraph=True, options=road)
+    with caplog.at_level(logging.INFO, "tdsl"):
+        for _ in range(3):
+            got = compiled(a, b)
+    torch.testing.assert_close(got, torch.relu(a @ (b + 1)), rtol=2e-2, atol=2e-1)
+    # 16 candidates, of which 8 are tuned at most; nothing is timed twice.
+    assert 1 < caplog.text.count(" ms, ") <= 8
+    assert caplog.text.count("the winner is") == 1
+
+
+def test_threads_that_tune_at_once(cold):
+    a, b = randn(512, 256, dtype=torch.bfloat16), randn(256, 512, dtype=torch.bfloat16)
+    want = torch.relu(a @ torch.sigmoid(b))
+    compiled = torch.compile(lambda a, b: torch.relu(product(a, torch.sigmoid(b))), fullgraph=True)
+    start, wrong = threading.Barrier(8), []
+
+    def work():
+        try:
+            start.wait()
+            for _ in range(3):
+                torch.testing.assert_close(compiled(a, b), want, rtol=2e-2, atol=2e-1)
+                torch.testing.assert_close(product(a, b), a @ b, rtol=2e-2, atol=2e-1)
+        except BaseException as error:
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_dynamic():

@@ -19,6 +19,7 @@ EXPECTED = {
     "outputs dynamic": 1,
     "scalars": 1,
     "softmax": 1,
+    "few bytes": 1,
     "sums": 2,
     "embed": 1,
     "one": 1,

@@ -107,6 +107,58 @@ print(torch.compile(lambda a, b: mm(a, b) + 0.5)(a, b)[0, 0].item(), counters["i
     assert run(program, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)) == "4.5 0\n"
 
 
+def test_an_edited_helper_is_never_served_from_a_cache(tmp_path):
+    program = (
+        MATMUL
+        + """
+import sys
+sys.path.insert(0, FOLDER)
+import helper
+from torch._dynamo.utils import counters
+
+@tdsl.template(source=SOURCE, name="mm")
+def scaled(A, B):
+    return helper.TABLE["mm"](A, B)
+
+a, b = torch.ones(8, 4, requires_grad=True), torch.ones(4, 8)
+torch.compile(lambda a, b: scaled(a, b).sum())(a, b).backward()
+print(a.grad[0, 0].item(), counters["inductor"]["fxgraph_cache_hit"] > 0)
+"""
+    ).replace("FOLDER", repr(str(tmp_path)))
+    helper = tmp_path / "helper.py"
+    text = "def product(A, B):\n    return 1 * (A @ B)\n\nTABLE = {'mm': product}\n"
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "TRITON_INTERPRET": "1"}
+    helper.write_text(text)
+    assert run(program, **cache) == "8.0 False\n"
+    assert run(program, **cache) == "8.0 True\n"
+    helper.write_text(text.replace("1 *", "3 *"))
+    assert run(program, **cache) == "24.0 False\n"
+
+
+def test_the_end_of_a_process():
+    """What runs when Python exits may still call a template."""
+    program = (
+        MATMUL[: MATMUL.index("@tdsl")]
+        + """
+import weakref
+
+class Anything:
+    pass
+
+def late():
+    print(torch.equal(mm(torch.ones(2, 3), torch.ones(3, 2)), torch.full((2, 2), 3.0)))
+
+kept = Anything()
+weakref.finalize(kept, late)  # older than tdsl's library, and so called after it
+
+@tdsl.template(source=SOURCE)
+def mm(A, B):
+    return A @ B
+"""
+    )
+    assert run(program, TRITON_INTERPRET="1") == "True\n"
+
+
 def test_threads():
     program = (
         MATMUL

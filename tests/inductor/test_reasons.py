@@ -107,13 +107,6 @@ CASES = {
         "a reduction",
     ),
     "sum behind": (lambda a, b: t.mm(a, b).sum(-1), (A, B), "C", "sum_1", "a reduction"),
-    "slice before": (
-        lambda a, b: t.mm(torch.sigmoid(a)[3:40], b),
-        (A, B),
-        "A",
-        "sigmoid",
-        "[37, 50] of [70, 50]",
-    ),
     "expand before": (
         lambda a, b: t.mm(torch.sigmoid(a[0]).expand(70, 50), b),
         (A, B),

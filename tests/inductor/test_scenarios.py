@@ -261,7 +261,7 @@ EPILOGUES = [
     Row("softmax", after(lambda c: torch.softmax(c, -1)), ab, kernels=2),
     Row("argmax", after(lambda c: c.argmax(-1)), ab, kernels=2),
     Row("pad", after(lambda c: F.pad(c, (1, 2))), ab, kernels=2),
-    Row("cat", after(lambda c: torch.cat([c, c * 2])), ab, kernels=None),
+    Row("cat", after(lambda c: torch.cat([c, c * 2])), ab, kernels=2),
     Row("slice", after(lambda c: c[3:5] + 1), ab, kernels=2, dynamic="never"),
     Row("gather", after(lambda c: c[torch.tensor([1, 3, 2], device=c.device)]), ab, kernels=2),
     Row("c + c.T", lambda t, s: (lambda c: c + c.T)(t.mm(s, s)), square, kernels=2),
@@ -362,7 +362,6 @@ PROLOGUES = [
         "computed, then a view of rows and columns",
         before(left=lambda a: (a.view(-1, 2, a.shape[1]) * (arange(2, a) + 1)[:, None]).view(a.shape)),
         lambda m, k, n: ab(2 * m, k, n),
-        dynamic=2,  # Inductor copies a view whose rows it cannot count, and the copy is what is fused
     ),
     Row(
         "computed, then transposed",
@@ -370,11 +369,9 @@ PROLOGUES = [
         ab,
         quick=True,
     ),
-    Row("computed, then sliced", before(left=lambda a: torch.sigmoid(a)[1:]), ab, kernels=None),
-    Row("computed, then strided", before(left=lambda a: torch.sigmoid(a)[::2]), ab, kernels=None),
-    Row(
-        "computed, then expanded", before(left=lambda a: torch.sigmoid(a)[:1].expand_as(a)), ab, kernels=None
-    ),
+    Row("computed, then sliced", before(left=lambda a: torch.sigmoid(a)[1:]), ab),
+    Row("computed, then strided", before(left=lambda a: torch.sigmoid(a)[::2]), ab),
+    Row("computed, then expanded", before(left=lambda a: torch.sigmoid(a)[:1].expand_as(a)), ab, kernels=2),
     *(
         Row(
             f"input: {name}",
@@ -473,7 +470,7 @@ OUTPUTS = [
         )
         for which in range(3)
     ),
-    Row("no output used", unused, xw),  # the one kernel is that of x + 1
+    Row("no output used", unused, xw, whole=True),  # the one kernel is that of x + 1
     Row(
         "outputs of different rank",
         lambda t, x, w: tuple(o * 2 for o in t.ln(x, w, None, 1e-5)),
@@ -599,10 +596,10 @@ IN_PLACE = [
     Row("argument", lambda t, y, x: t.axpy(y, x, 2.0), v(lambda m: m)),
     Row("argument read after", argument_read, v(lambda m: m), quick=True),
     Row("argument read before", read_before, v(lambda m: m), kernels=None),
-    Row("argument changed after", in_place_after, v(lambda m: m), kernels=None),
+    Row("argument changed after", in_place_after, v(lambda m: m)),
     Row("argument changed twice", mutated_twice, v(lambda m: m), kernels=None),
-    Row("clone then mutate", clone_then_mutate, v(lambda m: m), kernels=None),
-    Row("two arguments", two_arguments, two, kernels=None),
+    Row("clone then mutate", clone_then_mutate, v(lambda m: m)),
+    Row("two arguments", two_arguments, two),
     Row("two temporaries", two_temporaries, two),
     *(
         Row(f"view: {name}", of_a_view(view), v(size), kernels=None)
@@ -734,7 +731,8 @@ def test_one_row():
 
 def test_accumulated_outputs():
     # Summed over programs: nothing goes behind it, and a prologue goes before it.
-    assert_fused(lambda x: t.column_sums(torch.exp(x)) + 1, (f(70, 33),), kernels=2)
+    # Of whole numbers: on a GPU the order of the additions varies.
+    assert_fused(lambda x: t.column_sums(torch.floor(x * 8)) + 1, (f(70, 33),), kernels=2)
     assert_fused(lambda x: t.column_sums(x), (f(0, 33),), kernels=None)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,8 +16,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tdsl import testing
 from tdsl.lower.inductor import private, private_runtime, tuning
 from tdsl.lower.inductor.autotuner import TemplateAutotuner
+from tdsl.testing import count_kernels, load_module
+
+t = load_module(Path(__file__).with_name("templates.py"))
 
 
 def run(program: str, folder: Path, **environment: str) -> list[str]:
@@ -97,7 +103,8 @@ def test_single_candidates_keep_every_other_line():
 
 
 @pytest.mark.parametrize("workers", [False, True])
-def test_without_workers_nothing_is_compiled_early(monkeypatch, workers):
+def test_without_workers_nothing_is_compiled_early(monkeypatch, tmp_path, workers):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     asked = []
     monkeypatch.setattr(private.AsyncCompile, "use_process_pool", classmethod(lambda cls: workers))
     monkeypatch.setattr(private.AsyncCompile, "wait_pool_ready", classmethod(lambda cls, timeout: None))
@@ -105,12 +112,41 @@ def test_without_workers_nothing_is_compiled_early(monkeypatch, workers):
     one = "    configs=[\n        c0,\n    ],\n"
     tuning.compile_ahead("kernel", one)
     assert asked == []
-    tuning.compile_ahead("kernel", one.replace("c0,", "c0,\n        c1,"))
+    two = one.replace("c0,", "c0,\n        c1,")
+    tuning.compile_ahead("kernel", two)
+    assert len(asked) == workers
+    # Nor where the winner is known.
+    file = Path(private.PyCodeCache.write(two)[1])
+    Path(private_runtime.AutotuneCache.create({}, str(file), "").local_cache[1]).write_text("{}")
+    tuning.compile_ahead("kernel", two)
     assert len(asked) == workers
 
 
 def test_a_cpu_has_no_budget():
     assert tuning.budget_of(torch.device("cpu")) is None
+
+
+def mutated(program, *args):
+    """What the kernel says it must get copies of to be timed, and what it is called with, by argument."""
+    (code,) = count_kernels(torch.compile(program, fullgraph=True), *args).code
+    names = ast.literal_eval(re.findall(r"'mutated_arg_names': (\[.*?\])", code)[0])
+    (parameters,) = re.findall(r"^def triton_\w+\((.*)\):", code, re.MULTILINE)
+    (values,) = re.findall(r"triton_\w+\.run\((.*), stream", code)
+    called = dict(zip(parameters.split(", "), values.split(", "), strict=False))
+    return {called[name] for name in names}
+
+
+def test_data_that_is_written_in_place_is_copied_to_be_timed():
+    torch._dynamo.reset()
+    device = testing.device()
+    y, x = torch.randn(1000, device=device), torch.randn(1000, device=device)
+    assert mutated(lambda y, x: t.axpy(y, x * 2, 2.0), y, x) == {"arg1_1"}
+    assert mutated(lambda y, x: (t.axpy(y, torch.exp(x), 2.0), torch.relu(y) + 1)[1], y, x) == {"arg1_1"}
+    a, b = torch.randn(20, 33, device=device), torch.randn(20, 33, device=device)
+    assert mutated(lambda a, b: t.swap(a, b), a, b) == {"arg0_1", "arg1_1"}
+    # What a graph has made for this call alone is none of it.
+    assert mutated(lambda a, b: torch.relu(t.ew(a, b)), a, b) == set()
+    assert mutated(lambda x: t.column_sums(x), a) == set()
 
 
 # The autotuner

@@ -22,9 +22,13 @@ from tdsl.lower.inductor.bindings import Sizes, index_dtype
 from tdsl.lower.inductor.buffer import Result, TemplateCall
 from tdsl.lower.inductor.launch import static_sizes
 from tdsl.lower.inductor.private import (
+    BaseView,
+    ExpandView,
     ExternKernel,
     FixedLayout,
     IRNode,
+    Pointwise,
+    StorageBox,
     TemplateBuffer,
     TensorBox,
     V,
@@ -145,12 +149,28 @@ def _plain(value: Any) -> int | float | bool | str:
 
 
 def _realize(box: TensorBox) -> IRNode:
+    if _shows_pointwise_work(box):
+        # Computed as it is seen, it can move into the kernel; as a tensor of its own, which is looked at in
+        # part, it could not.
+        box = ExternKernel.copy_input(box)
     node = TemplateBuffer.realize_template_input(box)
     base = V.graph.get_buffer(node.get_name())
     if node.get_dtype() != base.get_dtype() and node.get_layout().offset != 0:
         # The offset of a view as another dtype counts in whose elements? Not worth knowing.
         node = TemplateBuffer.realize_template_input(ExternKernel.copy_input(box))
     return node
+
+
+def _shows_pointwise_work(box: TensorBox) -> bool:
+    """Whether a box is a view, no element of it twice, of pointwise work that has no memory yet."""
+    view = box.data
+    if not isinstance(view, BaseView):
+        return False
+    while isinstance(view, BaseView):
+        if isinstance(view, ExpandView):
+            return False
+        view = view.data
+    return isinstance(view, StorageBox) and isinstance(view.data, Pointwise)
 
 
 def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:

@@ -75,7 +75,9 @@ from torch._inductor.codegen.triton_utils import (
 )
 from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep, index_vars_no_squeeze
 from torch._inductor.ir import (
+    BaseView,
     ComputedBuffer,
+    ExpandView,
     ExternKernel,
     FixedLayout,
     FlexibleLayout,
@@ -224,6 +226,20 @@ def without_mutation(function: Callable[..., Any], args: Sequence[Any]) -> Any:
     """What `function` returns, traced as if it wrote to nothing. `torch.func.functionalize` has no place
     inside a decomposition."""
     return dispatch_functionalize(function, FunctionalTensorMode())(*args)
+
+
+def keep_templates_from_inversion(scheduler: Any) -> None:
+    """Before it fuses two nodes that share little, the scheduler would rewrite the second one's loops to walk what
+    the first wrote, and takes for granted that it has loops (2.13, 2.15); a template has none."""
+    invert = getattr(scheduler, "shared_data_after_inverting_indexing", None)
+    if invert is None or getattr(scheduler, "_templates_are_kept", False):
+        return
+
+    def unless_template(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> int:
+        return -1 if node1.is_template() or node2.is_template() else invert(node1, node2)
+
+    scheduler.shared_data_after_inverting_indexing = unless_template
+    scheduler._templates_are_kept = True
 
 
 def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None:

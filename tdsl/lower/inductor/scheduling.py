@@ -25,6 +25,7 @@ from tdsl.lower.inductor.private import (
     V,
     extend_scheduling,
     inductor_config,
+    keep_templates_from_inversion,
 )
 from tdsl.lower.inductor.tuning import compile_ahead
 
@@ -35,6 +36,8 @@ class TemplateScheduling:
     def __init__(self, scheduler: Any) -> None:
         super().__init__(scheduler)  # type: ignore[call-arg]
         self._templates: TritonScheduling = _TritonScheduling(scheduler)
+        if scheduler is not None:
+            keep_templates_from_inversion(scheduler)
 
     def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         # The scheduler has compared what one writes with what the other reads, element by element.
@@ -87,7 +90,7 @@ class TemplateScheduling:
         if V.graph.device_types == {"cpu"}:
             # A graph's input of no dimensions is a pointer like any other, which the template may well read.
             # Inductor takes it for a number, as it must be for a kernel that runs elsewhere.
-            V.graph.is_unspec_arg = lambda name: False
+            V.graph.is_unspec_arg = lambda name: False  # type: ignore[method-assign]
         kernel, render = call.make_kernel_render(call)
         # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
         with inductor_config.patch(cpu_backend="triton"):

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tdsl.lower.functions import reductions_text
+from tdsl.lower.functions import NAN_AWARE_REDUCTIONS
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
     DeviceProperties,
+    MutationLayout,
     Placeholder,
+    RemovedArg,
     TritonKernel,
     V,
     config_of,
@@ -73,7 +75,7 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
             device, kernel.call.kernel, kernel.call.size_hints if len(source.configs) > 1 else {}
         ),
         "kernel_name": str(Placeholder.DESCRIPTIVE_NAME),
-        "mutated_arg_names": [],
+        "mutated_arg_names": _overwritten(kernel),
         "optimize_mem": V.graph.is_inference or V.graph.is_backward,
         **({} if device.type == "cpu" else TritonKernel.inductor_meta_common()),
     }
@@ -87,6 +89,27 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
         inductor_meta=kernel.inductor_meta,
         device_type=device.type,
     )
+
+
+def _overwritten(kernel: TemplateKernel) -> list[str]:
+    """Arguments that hold something when the kernel is called, and that it writes to: to be timed again and
+    again it gets copies of them."""
+    argdefs, call_args, _, _ = kernel.args.python_argdefs()
+    memory = {argument.name: str(value) for argument, value in zip(argdefs, call_args, strict=True)}
+    found = {
+        inplace.inner_name
+        for inplace in kernel.args.inplace_buffers.values()
+        if not isinstance(inplace, RemovedArg)
+    }
+    for name, inner in kernel.args.output_buffers.items():
+        if isinstance(inner, RemovedArg):
+            continue
+        buffer = V.graph.name_to_buffer.get(name)
+        mutates = buffer is not None and isinstance(buffer.get_output_spec(), MutationLayout)
+        shared = list(memory.values()).count(memory[inner]) > 1
+        if buffer is None or mutates or shared or memory[inner] != name:
+            found.add(inner)
+    return sorted(found)
 
 
 def launch_meta(source: TritonSource) -> dict[str, Any]:
@@ -118,14 +141,15 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
-    functions = "" if device_type == "cpu" else reductions_text("\n".join(body))
+    used = [name for name in NAN_AWARE_REDUCTIONS.values() if any(f"{name}(" in line for line in body)]
+    reductions = f"from tdsl.lower.inductor.reductions import {', '.join(used)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
+        *([reductions] if used and device_type != "cpu" else []),
         "",
-        *functions.splitlines(),
         *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
         "    size_hints=None,",

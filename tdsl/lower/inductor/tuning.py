@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -24,7 +25,8 @@ import torch
 import tdsl
 from tdsl import ir
 from tdsl.lower.budget import Budget
-from tdsl.lower.inductor.private import AsyncCompile, CompiledTritonKernels, inductor_config
+from tdsl.lower.inductor.private import AsyncCompile, CompiledTritonKernels, PyCodeCache, inductor_config
+from tdsl.lower.inductor.private_runtime import AutotuneCache
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +92,19 @@ def single_candidates(text: str) -> Iterator[str]:
 def compile_ahead(name: str, text: str) -> None:
     """Hands the candidates of a module to the compile workers, if there are several and workers."""
     copies = list(single_candidates(text))
-    if len(copies) == 1 or not _workers_are_ready():
+    if len(copies) == 1 or _winner_is_stored(text) or not _workers_are_ready():
         return
     log.info("%s: compiling %d candidates", name, len(copies))
     # The kernel itself begins with the first.
     for copy in copies[1:]:
         AsyncCompile().triton(name, copy)
         CompiledTritonKernels.remove_future(copy)  # nobody will ask for it
+
+
+def _winner_is_stored(text: str) -> bool:
+    _, path = PyCodeCache.write(text)
+    cache = AutotuneCache.create({}, path, "")
+    return cache is not None and cache.local_cache is not None and os.path.exists(cache.local_cache[1])
 
 
 def _workers_are_ready() -> bool:
