@@ -551,6 +551,18 @@ class Builder:
             and other.dtype != "bool"
             and not other.rounded
         ]
+        columns = [
+            other
+            for other in self.values
+            if len(value.dims) > 1
+            and other.dims == value.dims[:-1]
+            and other.dtype != "bool"
+            and not other.rounded
+        ]
+        if columns and rng.random() < 0.4:
+            other = rng.choice([c for c in columns if c in self.raw] or columns)
+            text = rng.choice(["{}[..., None]", "{}.unsqueeze(-1)"]).format(other.name)
+            return self.define(text, self.like(other, dims=(*other.dims, "1")), view_of=other)
         same = [other for other in known if other.dims == value.dims]
         if rng.random() < 0.55 and (same or known):
             return rng.choice(same or known) if rng.random() < 0.7 else rng.choice(known)
