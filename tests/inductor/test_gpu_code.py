@@ -26,7 +26,10 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
+OTHERS = [pytest.param(target, marks=pytest.mark.full) for target in ("sm_80", "sm_100", "gfx942")]
+
+
+@pytest.mark.parametrize("target", ["sm_90", *OTHERS])
 def test_compiles(target, tmp_path):
     settings = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(

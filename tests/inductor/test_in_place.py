@@ -413,7 +413,7 @@ def a_factor_of_its_own_transposed(c, B):
     return C
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name, dynamic):
     function, kernels, shapes = PROGRAMS[name]
