@@ -79,7 +79,7 @@ def test_bad_usage_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "T is one of f16, bf16, f32" in usage_error(capsys, "show", MATMUL, "--dtype", "T=f64")
     assert "no dtype variable 'U'" in usage_error(capsys, "show", MATMUL, "--dtype", "U=f32")
     assert "no const parameter 'causal'" in usage_error(capsys, "show", MATMUL, "--const", "causal=true")
-    assert "has 3, counted from 0" in usage_error(capsys, "show", MATMUL, "--config", "3")
+    assert "counted from 0" in usage_error(capsys, "show", MATMUL, "--config", "99")
     assert "has matmul" in usage_error(capsys, "show", MATMUL, "--template", "other")
     assert "attention, axpy" in usage_error(capsys, "demo", "nothing")
     attention = str(EXAMPLES / "attention" / "attention.tdsl")
