@@ -17,6 +17,7 @@ import inspect
 import json
 import math
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -33,6 +34,7 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning
 from tdsl.lower import static_axes
 from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.caches import stored
 from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
 from tdsl.lower.inductor.private import (
@@ -74,8 +76,9 @@ def template(
 
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
-        kernel = pipeline.load(text, name or function.__name__)
-        return Template(kernel, function)
+        wanted = name or function.__name__
+        key = (_own_digest(), sys.version, text.name, text.text, wanted)
+        return Template(stored(key, lambda: pipeline.load(text, wanted)), function)
 
     return decorate
 
