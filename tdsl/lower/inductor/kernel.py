@@ -28,6 +28,7 @@ from tdsl.lower.inductor.placement import Placement, place, store_position, tile
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     DeferredLine,
+    DeviceProperties,
     ExternalTritonTemplateKernel,
     IRNode,
     OrderedSet,
@@ -372,7 +373,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _store(self, slot: StoreSlot, position: int) -> list[str]:
         lines = []
         if any(slot.param in joined for joined in self._placement.joined.values()):
-            lines.append(f"_kernel_val_{slot.param} = {_block(slot)}")
+            lines.append(f"_kernel_val_{slot.param} = {_as_stored(_block(slot), slot.dtype)}")
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])
         elif not self._is_removed(self.call.result_buffers[slot.param]):
@@ -382,7 +383,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _capture(self, slot: StoreSlot, number: int) -> list[str]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
         shape = _block_shape(slot.shape)
-        lines = [f"_kernel_val_{number} = {_block(slot)}"]
+        lines = [f"_kernel_val_{number} = {_as_stored(_block(slot), slot.dtype)}"]
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         xindex = f"x_epilogue{number}_index"
@@ -401,7 +402,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             lines += self._index_lines(slot, names)
         if slot.mask:
             lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
-        value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
+        value = _as_stored(f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})", slot.dtype)
         value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
         lines += [hook, f"{slot.target} = {value}"]
         if slot.neutral:
@@ -452,6 +453,14 @@ def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
         dimension.axes for name, dimension in zip(names, slot.dimensions, strict=True) if name is not None
     ]
     return len(axes) > 1 and len(frozenset().union(*axes)) == len(slot.shape) > 1
+
+
+def _as_stored(value: str, dtype: str) -> str:
+    """A value that crosses a fusion, to the last bit what it would be had it been stored and loaded."""
+    if dtype not in ("f32", "f64"):
+        return value
+    device = DeviceProperties.create(V.graph.get_current_device_or_throw())
+    return f"as_stored({value})" if device.type == "cuda" else value
 
 
 def _block(slot: StoreSlot) -> str:

@@ -39,6 +39,7 @@ COMPILED = (
     "from torch._inductor.runtime.triton_helpers import libdevice, math as tl_math",
     "triton_helpers.set_driver_to_gpu()",
 )
+INTRINSICS = ("as_stored", *NAN_AWARE_REDUCTIONS.values())
 INTERPRETED = (
     "import triton.language as tl",
     "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tl_math",
@@ -141,14 +142,14 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
-    used = [name for name in NAN_AWARE_REDUCTIONS.values() if any(f"{name}(" in line for line in body)]
-    reductions = f"from tdsl.lower.inductor.reductions import {', '.join(used)}"
+    used = [name for name in INTRINSICS if any(f"{name}(" in line for line in body)]
+    intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(used)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
-        *([reductions] if used and device_type != "cpu" else []),
+        *([intrinsics] if used and device_type != "cpu" else []),
         "",
         *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
