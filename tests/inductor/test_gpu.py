@@ -48,16 +48,16 @@ def test_eager_in_place():
 
 
 CONTRACTED = """
-template product(a: T[M, N], b: T[M, N]) -> y: T[M, N] where T in (f32, f64, bf16):
+template times(a: T[M, N], b: T[M, N]) -> y: T[M, N] where T in (f32, f64, bf16):
     for m, n in grid(M by 16, N by 64):
         store y[m, n] = load a[m, n] * load b[m, n]
 
-template total(a: T[M, N], b: T[M, N]) -> y: T[M, N] where T in (f32, f64, bf16):
+template plus(a: T[M, N], b: T[M, N]) -> y: T[M, N] where T in (f32, f64, bf16):
     for m, n in grid(M by 16, N by 64):
         store y[m, n] = load a[m, n] + load b[m, n]
 """
-product = tdsl.template(source=CONTRACTED, name="product")(lambda a, b: a * b)
-total = tdsl.template(source=CONTRACTED, name="total")(lambda a, b: a + b)
+times = tdsl.template(source=CONTRACTED, name="times")(lambda a, b: a * b)
+plus = tdsl.template(source=CONTRACTED, name="plus")(lambda a, b: a + b)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -65,15 +65,15 @@ def test_nothing_contracts_across_a_fusion(dtype):
     """A product on one side and a sum on the other are rounded as they are in two kernels."""
     a, b, c = (torch.randn(70, 90, device="cuda", dtype=torch.float64).to(dtype) for _ in range(3))
     for program in (
-        lambda a, b, c: product(a, b) + c,
-        lambda a, b, c: total(a * b, c),
-        lambda a, b, c: total(c, a * b) - a,
-        lambda a, b, c: total(product(a, b), c),
+        lambda a, b, c: times(a, b) + c,
+        lambda a, b, c: plus(a * b, c),
+        lambda a, b, c: plus(c, a * b) - a,
+        lambda a, b, c: plus(times(a, b), c),
     ):
         assert torch.equal(torch.compile(program, fullgraph=True)(a, b, c), program(a, b, c))
     tiny = torch.full_like(a, torch.finfo(dtype).tiny)
     assert torch.equal(
-        torch.compile(lambda a, b: product(a, b) + 0, fullgraph=True)(tiny, tiny * 0 + 0.5), tiny / 2
+        torch.compile(lambda a, b: times(a, b) + 0, fullgraph=True)(tiny, tiny * 0 + 0.5), tiny / 2
     )
 
 
