@@ -63,6 +63,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
         # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
         self._masks: dict[sympy.Symbol, str | None] = {}
+        # Of a stored tile that is made up of indices along several dimensions: those, and its shape.
+        self._tiles: dict[frozenset[sympy.Symbol], str] = {}
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
@@ -155,6 +157,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             names = _index_names(f"x_epilogue{number}_", xindex, lengths)
             indices = self._name_dimensions(lengths, names)
             self._set_masks(slot, names, indices)
+            if _is_spread(slot, names):
+                dimensions = frozenset(index for index in indices if index != 0)
+                self._tiles[dimensions] = _block_shape(slot.shape)
             if xindex not in names and any(names):
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
                 flat = texpr(self.rename_indexing(contiguous))
@@ -241,6 +246,17 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         if options.expand_shape is None:
             options.expand_shape = ("XBLOCK",)
         return options
+
+    def load(self, name: str, index: sympy.Expr) -> Any:
+        value = super().load(name, index)
+        varying = {symbol for symbol in index.free_symbols if not self._is_size(symbol)}
+        for tile, shape in self._tiles.items():
+            if varying and varying < tile:
+                # Triton gives a row the layout of the tile where the two first meet, behind a barrier: that had
+                # better be before the whole tile is in registers, or some of them are spilled.
+                text = f"tl.broadcast_to({value}, {shape})"
+                return self.cse.generate(self.loads, text, dtype=value.dtype, shape=value.shape)
+        return value
 
     def _is_size(self, symbol: sympy.Symbol) -> bool:
         return symbol not in self.range_tree_nodes and not symbol_is_type(symbol, SymT.TMP)
