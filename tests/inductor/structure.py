@@ -43,6 +43,9 @@ def swiglu(x, gate, up): ...
 def attention(q, k, v, scale, causal=False): ...
 
 
+def int4_matmul(A, Q, S, G=128): ...
+
+
 def layer_norm(x, w, b, eps): ...
 
 
@@ -101,6 +104,10 @@ def programs() -> dict[str, Program]:
             for d in (64, 128)
             for causal in (False, True)
         },
+        "int4_matmul": (
+            lambda x, q, s, r: example(int4_matmul)(x, q, s) + r,
+            (square, torch.empty((n // 8, n), dtype=torch.int32), b(n // 128, n), square),
+        ),
         "layer_norm": (lambda x, w: example(layer_norm)(x, w, w, 1e-5)[0] * 2, (square, row)),
         "rms_norm": (lambda x, w: example(rms_norm)(x, w, 1e-5) * 2, (square, row)),
         "softmax": (lambda x: example(softmax)(x) * 2, (square,)),
