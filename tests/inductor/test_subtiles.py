@@ -131,6 +131,7 @@ def test_a_result_of_fewer_dimensions_is_stored_whole():
     # The quotient needs the mean where the parts of y are stored: a kernel of its own.
     report = assert_fused(program, (x, whole_numbers(64)), kernels=2)
     assert_parts(report, 1)
+    assert any("leave out 'epilogue_subtile'" in refusal.help for refusal in report.refusals)
 
 
 def test_the_parts_lie_along_the_last_dimension_of_the_result():
