@@ -12,6 +12,7 @@ import triton.language as tl
 from triton.language.extra import libdevice
 
 from tdsl.lower.inductor.intrinsics import nan_max, nan_min
+from tdsl.lower.inductor.subtiles import tile_part
 """
 
 
