@@ -206,7 +206,8 @@ def _triton(
             options = {name: getattr(candidate, name) for name in ir.LAUNCH_OPTIONS}
             settings = [*candidate.constants, *((name, value) for name, value in options.items() if value)]
             text = ", ".join(f"{name}={value}" for name, value in settings)
-            comments.append(f"# config {index}: {text or 'nothing to choose'}; programs: {candidate.grid}")
+            programs = f"min({candidate.grid}, multiprocessors)" if candidate.persistent else candidate.grid
+            comments.append(f"# config {index}: {text or 'nothing to choose'}; programs: {programs}")
     return "\n".join([*comments, function_text(source, arguments, slots=True).rstrip()])
 
 

@@ -52,8 +52,9 @@ class _Emission:
     def run(self) -> TritonSource:
         kernel = self.kernel
         self.writer.span = kernel.grid[0].span if kernel.grid else kernel.span
-        self.tiles.open_grid(kernel.grid, kernel.group)
-        self.statements(kernel.body)
+        with self.tiles.turns(kernel.grid) as number:
+            self.tiles.open_grid(number, kernel.grid, kernel.group)
+            self.statements(kernel.body)
         body = self.writer.finish()
         return TritonSource(
             name=kernel.name,

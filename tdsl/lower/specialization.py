@@ -10,7 +10,7 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, Extent, TensorArg
 from tdsl.lower.budget import affordable
 from tdsl.lower.extents import ceildiv, multiply, product
-from tdsl.lower.triton import SUBTILES, Config
+from tdsl.lower.triton import PERSISTENT, SUBTILES, Config
 from tdsl.signature import Environment, evaluate
 from tdsl.types import DType
 
@@ -54,6 +54,7 @@ class Specialization:
         if binding.budget is not None:
             self.candidates = affordable(self, binding.budget)
         self.subtiled = any(self._subtiles(candidate) > 1 for candidate in self.candidates)
+        self.persistent = any(map(_is_persistent, self.candidates))
 
     def tensor(self, name: str) -> TensorArg:
         arg = self.binding.tensors[name]
@@ -165,7 +166,8 @@ class Specialization:
                 num_stages=candidate.options.get("num_stages"),
                 num_ctas=candidate.options.get("num_ctas"),
                 maxnreg=candidate.options.get("maxnreg"),
-                grid=str(self._programs(candidate)),
+                grid=str(self._tile_count(candidate)),
+                persistent=_is_persistent(candidate),
             )
             for candidate in self.candidates
         )
@@ -174,6 +176,8 @@ class Specialization:
         found = [(f"{name}_", candidate.settings.get(name, 0)) for name in (*candidate.chosen, *also)]
         if self.subtiled:
             found.append((SUBTILES, self._subtiles(candidate)))
+        if self.persistent:
+            found.append((PERSISTENT, int(_is_persistent(candidate))))
         return tuple(found)  # type: ignore[arg-type]
 
     def subtiled_tile(self, store: ir.Store) -> ir.Tile | None:
@@ -186,7 +190,7 @@ class Specialization:
         lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
         return min(candidate.options.get("epilogue_subtile", 1), min(lanes, default=1))
 
-    def _programs(self, candidate: Candidate) -> Extent:
+    def _tile_count(self, candidate: Candidate) -> Extent:
         counts: Extent = 1
         for tile in self.kernel.grid:
             size = self.extent(tile.stop)
@@ -306,6 +310,10 @@ class Specialization:
                             )
                         ]
                     )
+
+
+def _is_persistent(candidate: Candidate) -> bool:
+    return candidate.options.get("persistent", 0) == 1
 
 
 def _tiles(kernel: ir.Kernel) -> Iterator[ir.Tile]:

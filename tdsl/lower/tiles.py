@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tdsl import ir
 from tdsl.lower.specialization import Specialization
-from tdsl.lower.triton import SUBTILES, Line
+from tdsl.lower.triton import PERSISTENT, SUBTILES, Line
 from tdsl.lower.values import ATOM, SUM, Value, literal
 from tdsl.lower.writer import Writer
 
@@ -23,6 +23,7 @@ class Tiles:
         self._names: dict[tuple[str, str], str] = {}
         self._blocks: dict[str, str] = {}  # tile -> its block as text
         self._stops: dict[str, Value] = {}
+        self._counts: dict[str, str] = {}  # tile of the grid -> in how many it comes
         self._constants: dict[str, str] = {}  # line of the prelude, by name
 
     # What a kernel starts with
@@ -71,24 +72,40 @@ class Tiles:
 
     # Opening
 
-    def open_grid(self, grid: tuple[ir.Tile, ...], group: ir.Expr | None) -> None:
-        """From the program's number to one tile per axis, the last axis fastest; with `group`, the
-        first two blocked axes are walked in bands of `group` rows, so that programs that run together
-        share what they load."""
+    @contextmanager
+    def turns(self, grid: tuple[ir.Tile, ...]) -> Iterator[str]:
+        """What one program does: inside, the text of the number of one tile of the grid. Programs are as many as
+        there are tiles; where a candidate is persistent they may be fewer, and each takes turns."""
+        number = self._wide("tl.program_id(0)")
+        if not self.specialization.persistent:
+            yield number
+            return
+        names = [self.writer.name(name) for name in ("program", "programs", "turns", "turn")]
+        program, programs, turns, turn = names
+        self.writer.line(f"{program} = {number}")
+        self.writer.line(f"{programs} = {self._wide('tl.num_programs(0)')}")
+        tiles = " * ".join(self._count(tile) for tile in grid)
+        # One turn is a number that Triton knows, and leaves no loop.
+        self.writer.line(f"{turns} = tl.cdiv({tiles} - {program}, {programs}) if {PERSISTENT} else 1")
+        self.writer.line(f"for {turn} in range({turns}):")
+        with self.writer.block():
+            yield f"{program} + {turn} * {programs}"
+
+    def open_grid(self, number: str, grid: tuple[ir.Tile, ...], group: ir.Expr | None) -> None:
+        """From a number to one tile per axis, the last axis fastest; with `group`, the first two blocked
+        axes are walked in bands of `group` rows, so that programs that run together share what they load."""
         if not grid:
             return
         numbers = {tile.key: self.writer.name(f"pid_{tile.key}") for tile in grid}
-        counts: dict[str, str] = {}
         blocked = [tile for tile in grid if not tile.scalar]
         banded = blocked[:2] if group is not None and len(blocked) >= 2 else []
         order = [tile for tile in grid if tile not in banded]
         if len(grid) == 1:
-            self.writer.line(f"{numbers[grid[0].key]} = {self._program()}")
+            self.writer.line(f"{numbers[grid[0].key]} = {number}")
         else:
             pid = self.writer.name("pid")
-            self.writer.line(f"{pid} = {self._program()}")
-            for tile in grid:
-                counts[tile.key] = self._count(tile)
+            self.writer.line(f"{pid} = {number}")
+            counts = {tile.key: self._count(tile) for tile in grid}
             if banded:
                 self._open_band(pid, banded, numbers, counts, group, bool(order))
                 if order:
@@ -115,10 +132,6 @@ class Tiles:
                 self.writer.line(f"{start} = {number} * {self.block(tile)}")
                 self._open_block(tile)
 
-    def _program(self) -> str:
-        wide = self.specialization.binding.index_dtype == "i64"
-        return "tl.program_id(0).to(tl.int64)" if wide else "tl.program_id(0)"
-
     def _open_band(
         self,
         pid: str,
@@ -143,12 +156,14 @@ class Tiles:
         self.writer.line(f"{numbers[columns.key]} = {within} // {width}")
 
     def _count(self, tile: ir.Tile) -> str:
-        size = self.emit(tile.stop)
-        if tile.scalar:
-            return size.inside(ATOM)
-        name = self.writer.name(f"num_{tile.key}")
-        self.writer.line(f"{name} = tl.cdiv({size.text}, {self.block(tile)})")
-        return name
+        if tile.key not in self._counts:
+            size = self.emit(tile.stop)
+            if tile.scalar:
+                self._counts[tile.key] = size.inside(ATOM)
+            else:
+                name = self._counts[tile.key] = self.writer.name(f"num_{tile.key}")
+                self.writer.line(f"{name} = tl.cdiv({size.text}, {self.block(tile)})")
+        return self._counts[tile.key]
 
     def open_whole(self, tile: ir.Tile) -> None:
         index = self._name(tile, "index", f"{tile.key}_")

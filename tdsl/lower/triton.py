@@ -94,6 +94,8 @@ class StoreSlot:
 
 # The constant that says in how many parts a tile is stored; no setting of an author's is called like it.
 SUBTILES = "epilogue_subtile_"
+# And the one that says whether a program computes one tile of the grid or walks several.
+PERSISTENT = "persistent_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,8 @@ class Config:
     num_stages: int | None
     num_ctas: int | None
     maxnreg: int | None
-    grid: str  # number of programs: integer arithmetic (+ - * //) over size arguments, constants inlined
+    grid: str  # number of tiles: integer arithmetic (+ - * //) over size arguments, constants inlined
+    persistent: bool  # a program for each multiprocessor, if there are as many tiles; else one for each tile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ Program = tuple[Callable[..., Any], Sequence[Any]]
 def programs() -> dict[str, Program]:
     mm, glu, attend = example(matmul), example(swiglu), example(attention)
     parts = example(matmul, ("num_stages", "epilogue_subtile=2, num_stages"))
+    walking = example(matmul, ("num_stages", "persistent=1, num_stages"))
     n, size = 4096, (2, 8, 1024)
 
     def scaled(causal: bool, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
@@ -88,6 +89,10 @@ def programs() -> dict[str, Program]:
         ),
         "parts, gelu": (
             lambda x, w, c, r: F.gelu(parts(x, w) + c) + r,
+            (square, square, row, square),
+        ),
+        "persistent, silu": (
+            lambda x, w, c, r: F.silu(walking(x, w) + c) * r,
             (square, square, row, square),
         ),
         # One block of columns: the left operand is loaded, and computed, once.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-PRODUCTS = ("matmul", "left", "parts", "swiglu", "few rows", "attention", "int4_matmul")
+PRODUCTS = ("matmul", "left", "parts", "persistent", "swiglu", "few rows", "attention", "int4_matmul")
 QUICK = ("matmul, silu:0", "parts, gelu:0", "left:0")
 MORE = (
-    *("matmul", "matmul, bias", "matmul, silu", "matmul, column", "parts, silu", "parts, gelu"),
+    *("matmul", "matmul, bias", "matmul, silu", "matmul, column", "parts, silu", "parts, gelu", "persistent, silu"),
     *("left", "left, rows", "few rows", "swiglu", "swiglu, few rows", "layer_norm", "rms_norm", "softmax"),
     *("attention 64, full", "attention 64, causal", "attention 128, full", "attention 128, causal"),
     "int4_matmul",

@@ -193,7 +193,7 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
     inout = {param.name for param in call.kernel.params if isinstance(param, ir.Tensor) and param.inout}
     name = f"triton_tdsl_{source.name}"
     inductor_meta = {
-        **launch_meta(source),
+        **launch_meta(source, device),
         "tuning": tuning_key(device, call.kernel, sizes if len(source.configs) > 1 else {}),
         "kernel_name": name,
         "mutated_arg_names": [pointer.name for pointer in source.pointers if pointer.param in inout],

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tdsl.lower.functions import DEVICE_FUNCTIONS
 from tdsl.lower.inductor.private import (
     ArgName,
@@ -33,6 +35,8 @@ from tdsl.lower.triton import Config, TritonSource
 if TYPE_CHECKING:
     from tdsl.lower.inductor.kernel import TemplateKernel
 
+# What a CPU is taken to have: few, so that persistent programs have several tiles each.
+INTERPRETED_PROCESSORS = 4
 COMPILED = (
     "import triton.language as tl",
     "from tdsl.lower.inductor.autotuner import template_autotune",
@@ -70,7 +74,7 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
     if accumulated:
         kernel.triton_meta["reset_to_zero"] = tuple(map(str, accumulated))
     kernel.inductor_meta = {
-        **launch_meta(source),
+        **launch_meta(source, device),
         "tuning": tuning_key(
             device, kernel.call.kernel, kernel.call.size_hints if len(source.configs) > 1 else {}
         ),
@@ -112,23 +116,33 @@ def _overwritten(kernel: TemplateKernel) -> list[str]:
     return sorted(found)
 
 
-def launch_meta(source: TritonSource) -> dict[str, Any]:
+def launch_meta(source: TritonSource, device: torch.device) -> dict[str, Any]:
     """The grid of each config, for a launcher in Python and in C++, and which arguments are constants."""
-    grids = {config.constants: config.grid for config in source.configs}
+    processors = DeviceProperties.create(device).multi_processor_count or INTERPRETED_PROCESSORS
+    grids = {config.constants: programs(config, processors) for config in source.configs}
     return {
         "grid_type": "PrecomputedGrid",
         "precomputed_grids": [
             {
                 "config": dict(constants),
-                "python": [grid, "1", "1"],
-                "cpp": [cpp_arithmetic(grid), "1", "1"],
-                "python_slow": [grid, "1", "1"],
+                "python": [python, "1", "1"],
+                "cpp": [cpp, "1", "1"],
+                "python_slow": [python, "1", "1"],
             }
-            for constants, grid in grids.items()
+            for constants, (python, cpp) in grids.items()
         ],
         "extra_launcher_args": [],
         "declared_constexpr_names": [name for name, _ in source.configs[0].constants],
     }
+
+
+def programs(config: Config, processors: int) -> tuple[str, str]:
+    """How many programs a launch has, in Python and in C++."""
+    python, cpp = config.grid, cpp_arithmetic(config.grid)
+    if not config.persistent:
+        return python, cpp
+    most = max(processors // (config.num_ctas or 1), 1)
+    return f"min({python}, {most})", f"std::min<int64_t>({cpp}, {most})"
 
 
 def module_text(
