@@ -406,7 +406,7 @@ class Kernel(Node):
 
 
 LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")  # config names that go to Triton
-OPTIONS = (*LAUNCH_OPTIONS, "epilogue_subtile", "persistent")  # and those that no expression can name
+OPTIONS = (*LAUNCH_OPTIONS, "epilogue_subtile", "persistent", "tma")  # and those that no expression can name
 
 
 def children(node: Node) -> Iterator[Node]:

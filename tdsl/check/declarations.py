@@ -30,6 +30,7 @@ _OPTION_VALUES = {
     "maxnreg": (tuple(range(16, 257)), "16 to 256"),
     "epilogue_subtile": ((1, 2, 4, 8), "1, 2, 4 or 8"),
     "persistent": ((0, 1), "0 or 1"),
+    "tma": ((0, 1), "0 or 1"),
 }
 
 

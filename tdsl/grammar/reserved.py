@@ -12,7 +12,7 @@ FUNCTIONS = (
 
 TYPES = ("float", "int", "str", "dtype")
 
-OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "epilogue_subtile", "persistent")
+OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "epilogue_subtile", "persistent", "tma")
 
 RESERVED = {
     **dict.fromkeys(DTYPES, "a dtype"),

@@ -59,7 +59,7 @@ class _Emission:
         return TritonSource(
             name=kernel.name,
             pointers=self._pointers(),
-            body=(*self.tiles.prelude(), *body),
+            body=(*self.tiles.prelude(), *self.points.descriptors, *body),
             configs=self.specialization.configs(),
         )
 

@@ -20,7 +20,7 @@ from tdsl.lower.extents import multiply, product
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.traffic import loaded_elements
-from tdsl.lower.triton import SUBTILES, Dimension, Line, LoadSlot, StoreSlot
+from tdsl.lower.triton import SUBTILES, TMA, Dimension, Line, LoadSlot, StoreSlot
 from tdsl.lower.values import Value, aligned
 from tdsl.lower.writer import Writer
 from tdsl.types import DTYPES
@@ -53,6 +53,7 @@ class Points:
         self.expressions: Expressions  # set once both exist
         self._demands: dict[str, _Demand] = {}
         self._elements = loaded_elements(specialization)
+        self.descriptors: list[Line] = []  # what makes them, once, before anything else
 
     def rely(self, points: frozenset[str], tile: ir.Tile) -> None:
         """Somebody needs the lanes outside `tile` of these load points to hold zero."""
@@ -88,6 +89,7 @@ class Points:
             dimensions=() if expr.nofuse else self._slot_dimensions(expr.param, place),
             mask=place.mask,
             plain=plain,
+            described=self._describe(expr) if _is_zero(other) else None,
             neutral=None,
             other=other,
             fusable=not expr.nofuse,
@@ -149,6 +151,24 @@ class Points:
         text = f'tl.atomic_add({pointer}, {value.text}{mask}, sem="relaxed")'
         span, indent = statement.span, self.writer.indent
         self.writer.add(Line(span=span, indent=indent, text=text, accumulates=statement.param))
+
+    def _describe(self, load: ir.Load) -> str | None:
+        """The load through a descriptor: outside the tensor that reads zero."""
+        if not self.specialization.has_descriptor(load):
+            return None
+        arg = self.specialization.tensor(load.param)
+        base = f"{load.param}_" + (f" + {arg.offset}" if arg.offset else "")
+        sizes = ", ".join(map(str, (*arg.shape,)))
+        strides = ", ".join(map(str, arg.strides))
+        block = ", ".join(map(self.tiles.block, load.type.tiles))
+        name = self.writer.name(f"{load.point}_descriptor")
+        for indent, text in (
+            (0, f"if {TMA}:"),
+            (1, f"{name} = tl.make_tensor_descriptor({base}, [{sizes}], [{strides}], [{block}])"),
+        ):
+            self.descriptors.append(Line(span=load.span, indent=indent, text=text, describes=load.point))
+        starts = ", ".join(self.tiles.edge(tile, "start").text for tile in load.type.tiles)
+        return f"{name}.load([{starts}])"
 
     # Where
 

@@ -10,11 +10,13 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, Extent, TensorArg
 from tdsl.lower.budget import affordable
 from tdsl.lower.extents import ceildiv, multiply, product
-from tdsl.lower.triton import PERSISTENT, SUBTILES, Config
+from tdsl.lower.triton import PERSISTENT, SUBTILES, TMA, Config
 from tdsl.signature import Environment, evaluate
-from tdsl.types import DType
+from tdsl.types import DTYPES, DType
 
 MAX_LANES = 1 << 20  # of one block, Triton's limit
+ALIGNMENT = 16  # bytes: of a row that a descriptor describes
+MAX_BOX = 256  # lanes along each dimension that one instruction loads through it
 Scalar = bool | int | float | str
 
 
@@ -55,6 +57,7 @@ class Specialization:
             self.candidates = affordable(self, binding.budget)
         self.subtiled = any(self._subtiles(candidate) > 1 for candidate in self.candidates)
         self.persistent = any(map(_is_persistent, self.candidates))
+        self.tma = any(map(_has_tma, self.candidates))
 
     def tensor(self, name: str) -> TensorArg:
         arg = self.binding.tensors[name]
@@ -178,6 +181,8 @@ class Specialization:
             found.append((SUBTILES, self._subtiles(candidate)))
         if self.persistent:
             found.append((PERSISTENT, int(_is_persistent(candidate))))
+        if self.tma:
+            found.append((TMA, int(_has_tma(candidate))))
         return tuple(found)  # type: ignore[arg-type]
 
     def subtiled_tile(self, store: ir.Store) -> ir.Tile | None:
@@ -189,6 +194,44 @@ class Specialization:
         stores = (node for node in ir.walk(self.kernel) if isinstance(node, ir.Store))
         lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
         return min(candidate.options.get("epilogue_subtile", 1), min(lanes, default=1))
+
+    def has_descriptor(self, load: ir.Load) -> bool:
+        """Whether some candidate can load a block with one instruction (TMA), which knows where the tensor ends:
+        of a matrix whose rows begin at multiples of 16 bytes, and of a pointer that is one."""
+        name, arg = load.param, self.tensor(load.param)
+        split, dtype = self.split(name), self.dtype(load.type.dtype)
+        tiles = load.type.tiles
+        if not self.tma or self.binding.index_dtype != "i32" or dtype not in ("f16", "bf16", "f32"):
+            return False
+        if len(tiles) != 2 or len(split) != 2 or any(len(sizes) != 1 for sizes, _ in split):
+            return False
+        if self.kernel.tensor(name).inout or arg.dtype != dtype:
+            return False
+        lanes = ALIGNMENT * 8 // DTYPES[dtype].bits
+        row, column = arg.strides
+        if not isinstance(row, int) or not isinstance(arg.offset, int) or 0 in arg.shape:
+            return False
+        if column != 1 or row < 1 or row % lanes or arg.offset % lanes:
+            return False
+        for tile, subscript, (sizes, _) in zip(tiles, load.subscripts, split, strict=True):
+            if not isinstance(subscript.value, ir.TileRef) or subscript.value.tile != tile:
+                return False
+            if not (self.even(tile) or self._ends(tile, sizes[0])):
+                return False
+        return all(
+            all(self.block(tile, candidate) <= MAX_BOX for tile in tiles)
+            and self.block(tiles[1], candidate) % lanes == 0
+            and self._is_multiple(tiles[1].start, lanes, candidate)
+            for candidate in self.candidates
+            if _has_tma(candidate)
+        )
+
+    def _ends(self, tile: ir.Tile, size: Extent) -> bool:
+        """Whether the tile's range surely ends where a dimension of that size does."""
+        known = self.integer(tile.stop)
+        if known is not None:
+            return known == size
+        return isinstance(tile.stop, ir.DimRef) and self.dims[tile.stop.name] == size
 
     def _tile_count(self, candidate: Candidate) -> Extent:
         counts: Extent = 1
@@ -314,6 +357,10 @@ class Specialization:
 
 def _is_persistent(candidate: Candidate) -> bool:
     return candidate.options.get("persistent", 0) == 1
+
+
+def _has_tma(candidate: Candidate) -> bool:
+    return candidate.options.get("tma", 0) == 1
 
 
 def _tiles(kernel: ir.Kernel) -> Iterator[ir.Tile]:

@@ -37,8 +37,8 @@ def _text(item: Line | LoadSlot | StoreSlot, slots: bool) -> str:
     match item:
         case Line(text=text):
             return text
-        case LoadSlot(target=target, plain=plain, point=point, fusable=fusable):
-            text = f"{target} = {plain}"
+        case LoadSlot(point=point, fusable=fusable):
+            text = item.unfused(aligned=True)
             return f"{text}  # <LOAD_INPUT_{point}>" if slots and fusable else text
         case StoreSlot(plain=plain, param=param, fusable=fusable):
             return f"{plain}  # <STORE_OUTPUT_{param}>" if slots and fusable else plain

@@ -14,18 +14,27 @@ from dataclasses import dataclass
 
 from tdsl.source import Span
 
+# The constant that says in how many parts a tile is stored; no setting of an author's is called like it.
+SUBTILES = "epilogue_subtile_"
+# And the one that says whether a program computes one tile of the grid or walks several.
+PERSISTENT = "persistent_"
+# And the one that says whether tiles are loaded through descriptors (TMA) where they can be.
+TMA = "tma_"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One line of Triton. `indent` counts levels of four spaces inside the function body.
 
-    `accumulates`: the output that the line adds to; where nobody wants that output, nor is the line.
+    `accumulates`: the output that the line adds to; where nobody wants that output, nor is the line. `describes`:
+    the load point whose descriptor it makes; likewise.
     """
 
     span: Span | None
     indent: int
     text: str
     accumulates: str | None = None
+    describes: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +61,9 @@ class LoadSlot:
     `neutral` and `other`: where a consumer relies on what lanes outside hold, `neutral` is a mask and
     every lane where it is false must read `other`. The plain load does that by itself; after a
     prologue it takes `target = tl.where(neutral, target, other)`. None: nobody looks.
+
+    `described`: the load through a descriptor, None where there can be none. It wants the tensor's pointer
+    divisible by 16 bytes.
     """
 
     span: Span | None
@@ -65,11 +77,17 @@ class LoadSlot:
     dimensions: tuple[Dimension, ...]
     mask: str | None  # None: every lane is in bounds
     plain: str
+    described: str | None
     neutral: str | None
     other: str
     fusable: bool  # False for `nofuse`
     always: bool  # `fuse`: whatever it costs
     elements: int  # about how many all programs load here together
+
+    def unfused(self, *, aligned: bool) -> str:
+        """`target = <load>`. aligned: whether the pointer is divisible by 16 bytes."""
+        load = f"{self.described} if {TMA} else {self.plain}" if aligned and self.described else self.plain
+        return f"{self.target} = {load}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +108,6 @@ class StoreSlot:
     mask: str | None
     plain: str
     fusable: bool
-
-
-# The constant that says in how many parts a tile is stored; no setting of an author's is called like it.
-SUBTILES = "epilogue_subtile_"
-# And the one that says whether a program computes one tile of the grid or walks several.
-PERSISTENT = "persistent_"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,7 @@ def programs() -> dict[str, Program]:
     mm, glu, attend = example(matmul), example(swiglu), example(attention)
     parts = example(matmul, ("num_stages", "epilogue_subtile=2, num_stages"))
     walking = example(matmul, ("num_stages", "persistent=1, num_stages"))
+    described = example(matmul, ("num_stages", "tma=1, persistent=1, num_stages"))
     n, size = 4096, (2, 8, 1024)
 
     def scaled(causal: bool, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
@@ -93,6 +94,10 @@ def programs() -> dict[str, Program]:
         ),
         "persistent, silu": (
             lambda x, w, c, r: F.silu(walking(x, w) + c) * r,
+            (square, square, row, square),
+        ),
+        "tma, silu": (
+            lambda x, w, c, r: F.silu(described(x, w) + c) * r,
             (square, square, row, square),
         ),
         # One block of columns: the left operand is loaded, and computed, once.
@@ -137,6 +142,7 @@ def structure(compiled: Any) -> dict[str, Any]:
         "wgmma": ptx.count("wgmma.mma_async"),
         "under_way": [int(n) for n in re.findall(r"wgmma\.wait_group\S*\s+(\d+)", ptx)],
         "copies": Counter(int(width, 0) for width in copies),
+        "described": len(re.findall(r"cp\.async\.bulk\.tensor\.2d\.\S*global", ptx)),
         "loads": _widths("ld", ptx),
         "stores": _widths("st", ptx),
     }

@@ -4,8 +4,8 @@
     @triton.jit
 
 Two threads may make the first call at the same time; a cache file may be truncated, or its folder full; a
-candidate's `maxnreg` and `num_ctas` count; and each candidate's time is told as it is known. This module is
-imported by compile workers: nothing here may import the compiler.
+candidate's `maxnreg` and `num_ctas` count; any thread may launch what needs descriptors; and each candidate's time
+is told as it is known. This module is imported by compile workers: nothing here may import the compiler.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 
 from tdsl.lower.inductor.private_runtime import (
@@ -102,6 +103,23 @@ class TemplateAutotuner(CachingAutotuner):
             launcher.config,
         )
         return time
+
+    def _build_fast_launcher(self, launcher: Any) -> Any:
+        # What Inductor calls from the second launch on. Triton asks for memory for descriptors (TMA) there, and
+        # Inductor has said where to get it in the thread and context of the first launch only.
+        made = super()._build_fast_launcher(launcher)
+        if made is not None:
+            return made  # launches what needs none
+        device = self.device_props.type
+
+        def allocate(size: int, alignment: int, stream: int | None) -> torch.Tensor:
+            return torch.empty(size, dtype=torch.int8, device=device)
+
+        def launch(*args: Any, **kwargs: Any) -> Any:
+            triton.set_allocator(allocate)
+            return launcher(*args, **kwargs)
+
+        return launch
 
     def recheck_autotune_cache(self, *args: Any, **kwargs: Any) -> None:
         kept = list(self.compile_results)

@@ -38,6 +38,7 @@ from tdsl.lower.inductor.private import (
     V,
     inductor_config,
     ir,
+    is_unaligned_buffer_name,
     symbol_is_type,
     sympy,
     sympy_dot,
@@ -380,16 +381,24 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             match item:
                 case Line(accumulates=str(param)) if self._is_removed(self.call.result_buffers[param]):
                     texts = ["pass"]
+                case Line(describes=str(point)) if not self._is_described(point):
+                    texts = []
                 case Line():
                     texts = [item.text]
                 case LoadSlot() if item.point in self._fused_points:
                     texts = self._fused_load(item)
                 case LoadSlot():
-                    texts = [f"{item.target} = {item.plain}"]
+                    texts = [item.unfused(aligned=self._is_described(item.point))]
                 case StoreSlot():
                     texts = self._store(item, position)
             lines += [indent + text for text in texts]
         return lines
+
+    def _is_described(self, point: str) -> bool:
+        # Asked last of all: a buffer may have become a part of another ('cat').
+        (slot,) = (slot for slot in self.call.source.load_slots() if slot.point == point)
+        name = self.call.tensors[slot.param].get_name()
+        return point not in self._fused_points and not is_unaligned_buffer_name(name)
 
     def _pointer_lines(self) -> list[str]:
         """Our names for the kernel's pointer arguments. Two of ours may be one of Inductor's."""

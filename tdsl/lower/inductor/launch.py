@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +86,8 @@ class _Call:
         self.floats: list[float] = []
         self._names: dict[int, str] = {}
         self._static = {0, 1, *_static_sizes(kernel, tensors)}
+        if any(name == "tma" for candidate in kernel.candidates for name, _ in candidate.items):
+            self._static.update(*(tensor.stride() for tensor in tensors.values()))
         self.tensors: dict[str, TensorArg | None] = {
             param.name: self._tensor(tensors[param.name]) if param.name in tensors else None
             for param in (*kernel.params, *kernel.outputs)
@@ -204,7 +206,7 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
         name=name,
         arguments=arguments,
         configs=source.configs[:1] if interpreted else source.configs,
-        body=_body(source),
+        body=_body(source, call.aligned),
         triton_meta=triton_meta,
         inductor_meta=inductor_meta,
         device_type=device.type,
@@ -216,14 +218,17 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
     return _Entry(source, made if hasattr(made, "run") else made.result())
 
 
-def _body(source: TritonSource) -> list[str]:
+def _body(source: TritonSource, aligned: Collection[str]) -> list[str]:
     lines = []
+    described = {slot.point for slot in source.load_slots() if slot.param in aligned}
     for item in source.body:
         match item:
+            case Line(describes=str(point)) if point not in described:
+                continue
             case Line():
                 text = item.text
             case LoadSlot():
-                text = f"{item.target} = {item.plain}"
+                text = item.unfused(aligned=item.point in described)
             case StoreSlot():
                 text = item.plain
         lines.append("    " * item.indent + text)

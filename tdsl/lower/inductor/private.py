@@ -70,6 +70,8 @@ from torch._inductor.codegen.triton_utils import (
     config_of,
     # Which arguments equal 1 and become constants.
     equal_1_arg_indices,
+    # Whether a buffer may begin elsewhere than at a multiple of 16 bytes.
+    is_unaligned_buffer_name,
     # Argument name -> Triton type.
     signature_to_meta,
 )
