@@ -1,9 +1,11 @@
 """What a kernel's module imports for a GPU: an instruction or two a lane.
 
-    nan_max(x, 1)     ->    tl.reduce(x, 1, the larger of two, or NaN)      Inductor's own compare, test and select
-    as_stored(x)      ->    x                                               but nothing contracts across it
+    nan_max(x, 1)         ->    tl.reduce(x, 1, the larger, or NaN)         Inductor's own compare, test and select
+    as_stored(x)          ->    x                                           but nothing contracts across it
+    tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
-`interpreter` has the reductions for Triton's interpreter, which contracts nothing.
+A product of matrices leaves neighbouring columns in one thread, which makes a part of a tile a choice of
+registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing.
 """
 
 from __future__ import annotations
@@ -47,3 +49,16 @@ def as_stored(x):  # type: ignore[no-untyped-def]
             "add.rn.f32 $0, $1, 0f80000000;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
         )
     return rounded
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def tile_part(tile, part: tl.constexpr, parts: tl.constexpr):  # type: ignore[no-untyped-def]
+    if parts > 1:
+        width: tl.constexpr = tile.shape[len(tile.shape) - 1]
+        halves = tl.reshape(tile, [tile.numel // width, 2, width // 2])
+        left, right = tl.split(tl.permute(halves, (0, 2, 1)))
+        if part < parts // 2:
+            tile = tile_part(left, part, parts // 2)
+        else:
+            tile = tile_part(right, part - parts // 2, parts // 2)
+    return tile

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tdsl.lower.functions import NAN_AWARE_REDUCTIONS
+from tdsl.lower.functions import INTRINSICS
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -39,10 +39,9 @@ COMPILED = (
     "from torch._inductor.runtime.triton_helpers import libdevice, math as tl_math",
     "triton_helpers.set_driver_to_gpu()",
 )
-INTRINSICS = ("as_stored", *NAN_AWARE_REDUCTIONS.values())
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tl_math",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tile_part, tl_math",
 )
 
 
