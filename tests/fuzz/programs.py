@@ -236,7 +236,8 @@ class Builder:
             around = [size for size in around if size > 1] or [2, 3]
         sizes: list[int] = []
         for _ in range(self.runs):
-            size = self.rng.choice(around)
+            # More often than not there is more than one block.
+            size = max(self.rng.choice(around), self.rng.choice(around) if self.rng.random() < 0.4 else 0)
             if self.rng.random() < 0.03 and not nonempty and not self.dynamic and multiple == 1:
                 size = 0
             sizes.append(max(multiple, size // multiple * multiple) if multiple > 1 else size)
