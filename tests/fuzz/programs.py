@@ -831,6 +831,16 @@ class Builder:
                 dtype = rng.choice(["f32", "f16", "i32"])
                 bound = min(bound, 8)
             value = self.viewed(dims, dtype, bound, least=param.least)
+        if self.positive and len(dims) == 2 and is_float(value.dtype) and rng.random() < 0.5:
+            # A scale per row or column: infinite where the lanes along the other dimension are outside.
+            scale = self.fresh(rng.choice([(dims[1],), (dims[0], "1")]), value.dtype, 2)
+            bound = value.bound * scale.bound
+            if fits(value.dtype, bound, value.places):
+                return self.fitted(
+                    self.define(f"({value.name} * {scale.name})", self.like(value, bound=bound)),
+                    param.dtype,
+                    param.bound,
+                )
         if param.dtype in ("i8", "u8") and value.dtype == param.dtype and rng.random() < 0.5:
             return value
         for _ in range(rng.choice([0, 0, 1, 1, 2, 3]) if param.least is None else 0):
