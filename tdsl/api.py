@@ -17,6 +17,7 @@ import inspect
 import json
 import math
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import SymFloat, SymInt, Tensor
+from torch.compiler import is_compiling
 from typing_extensions import assert_never
 
 from tdsl import ir, pipeline
@@ -33,6 +36,7 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning
 from tdsl.lower import static_axes
 from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.caches import stored
 from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
 from tdsl.lower.inductor.private import (
@@ -74,8 +78,9 @@ def template(
 
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
-        kernel = pipeline.load(text, name or function.__name__)
-        return Template(kernel, function)
+        wanted = name or function.__name__
+        key = (_own_digest(), sys.version, text.name, text.text, wanted)
+        return Template(stored(key, lambda: pipeline.load(text, wanted)), function)
 
     return decorate
 
@@ -98,16 +103,10 @@ class Template:
         update_wrapper(self, function)
         self._parameters = tuple(param.name for param in kernel.params)
         self._defaults = _defaults(kernel, function)
-        self._types = tuple(
-            param.name for param in kernel.params if isinstance(param, ir.Const) and param.type == "dtype"
-        )
-        self._kinds = tuple(
-            (index, param.name, "tensor" if isinstance(param, ir.Tensor) else param.type)
-            for index, param in enumerate(kernel.params)
-            if not (isinstance(param, ir.Tensor) and param.optional)
-        )
+        # One letter for each parameter: torch.compile guards whatever a call reads, at every call.
+        self._kinds = "".join(map(_kind, kernel.params))
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
-        self._plain = tuple(kind for kind in self._kinds if kind[2] != "tensor")
+        self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
         self.op = _operator(self)
         self._name, self._refusal = str(self.op), _refusal()
 
@@ -117,12 +116,14 @@ class Template:
         Raises TdslError, naming the parameter, for an argument that is missing, of a wrong rank, dtype,
         size or device, or against a guard.
         """
-        if kwargs or len(args) != len(self._parameters) or self._types:
+        kinds = self._kinds
+        if kwargs or len(args) != len(kinds) or "d" in kinds:
             args = self._arrange(args, kwargs)
-        compiling = torch.compiler.is_compiling()
-        for index, name, kind in self._kinds if compiling else self._plain:
+        compiling = is_compiling()
+        for index, kind in enumerate(kinds) if compiling else self._plain:
             if not _accepts(args[index], kind):
-                self._refuse(f"'{name}' must be {_KINDS[kind]}; got {_described(args[index])}")
+                wanted, got = _KINDS[kind], _described(args[index])
+                self._refuse(f"'{self._parameters[index]}' must be {wanted}; got {got}")
         if compiling:
             return self.op(*args)
         try:
@@ -148,13 +149,13 @@ class Template:
                 if name not in self._defaults:
                     self._refuse(f"'{name}' is missing")
                 given[name] = self._defaults[name]
-        for name in self._types:
-            if isinstance(given[name], torch.dtype):
+        for name, kind in zip(self._parameters, self._kinds, strict=True):
+            if kind == "d" and isinstance(given[name], torch.dtype):
                 given[name] = dtypes.NAMES.get(given[name], str(given[name]))
         return tuple([given[name] for name in self._parameters])
 
     def _refuse(self, message: str) -> None:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             # Dynamo cannot raise our error, but shows the one that an operator raises.
             self._refusal(self._name, message)
         raise _refused(self.template, message)
@@ -180,35 +181,37 @@ def reference_of(op: object) -> Reference | None:
     return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
 
 
-_KINDS = {
-    "tensor": "a tensor",
-    "bool": "a bool",
-    "int": "an int",
-    "float": "a float",
-    "dtype": "a dtype",
-    "str": "a string",
-}
+_KINDS = {"t": "a tensor", "b": "a bool", "i": "an int", "f": "a float", "d": "a dtype", "s": "a string"}
+
+
+def _kind(param: ir.Tensor | ir.Scalar | ir.Const) -> str:
+    """A letter of `_KINDS`; '?' for a tensor that may be None."""
+    if isinstance(param, ir.Tensor):
+        return "?" if param.optional else "t"
+    return param.type[0]
 
 
 def _accepts(value: Any, kind: str) -> bool:
     """Whether an argument is of a kind of parameter. Dynamo reads this."""
-    if kind == "tensor":
-        return isinstance(value, torch.Tensor)
-    if kind == "bool":
+    if kind == "t":
+        return isinstance(value, Tensor)
+    if kind == "?":
+        return True
+    if kind == "b":
         return isinstance(value, bool)
-    if kind == "dtype" or kind == "str":
+    if kind == "d" or kind == "s":
         return isinstance(value, str)
     if isinstance(value, bool | str):
         return False
-    if kind == "int":
-        return isinstance(value, int | torch.SymInt) or hasattr(value, "__index__")
-    return isinstance(value, int | float | torch.SymInt | torch.SymFloat) or hasattr(value, "__float__")
+    if kind == "i":
+        return isinstance(value, int | SymInt) or hasattr(value, "__index__")
+    return isinstance(value, int | float | SymInt | SymFloat) or hasattr(value, "__float__")
 
 
 def _described(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return "a tensor"
-    if torch.compiler.is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
+    if is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
         return "an int" if isinstance(value, int) else "a float"  # which one may not be known
     return repr(value)
 

@@ -203,7 +203,7 @@ def _triton(
         raise UsageError(f"--config {config}: '{kernel.name}' has {count}, counted from 0")
     for index, candidate in enumerate(source.configs):
         if config in (None, index):
-            options = {name: getattr(candidate, name) for name in ir.OPTIONS}
+            options = {name: getattr(candidate, name) for name in ir.LAUNCH_OPTIONS}
             settings = [*candidate.constants, *((name, value) for name, value in options.items() if value)]
             text = ", ".join(f"{name}={value}" for name, value in settings)
             comments.append(f"# config {index}: {text or 'nothing to choose'}; programs: {candidate.grid}")

@@ -405,7 +405,8 @@ class Kernel(Node):
         raise KeyError(name)
 
 
-OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")  # config names that go to Triton
+LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")  # config names that go to Triton
+OPTIONS = (*LAUNCH_OPTIONS, "epilogue_subtile")  # and those that no expression can name
 
 
 def children(node: Node) -> Iterator[Node]:

@@ -28,6 +28,7 @@ _OPTION_VALUES = {
     "num_stages": (tuple(range(1, 17)), "1 to 16"),
     "num_ctas": ((1, 2, 4, 8, 16), "1, 2, 4, 8 or 16"),
     "maxnreg": (tuple(range(16, 257)), "16 to 256"),
+    "epilogue_subtile": ((1, 2, 4, 8), "1, 2, 4 or 8"),
 }
 
 

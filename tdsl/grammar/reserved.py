@@ -12,13 +12,13 @@ FUNCTIONS = (
 
 TYPES = ("float", "int", "str", "dtype")
 
-LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
+OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg", "epilogue_subtile")
 
 RESERVED = {
     **dict.fromkeys(DTYPES, "a dtype"),
     **dict.fromkeys(FUNCTIONS, "a built-in function"),
     **dict.fromkeys(TYPES, "a type"),
-    **dict.fromkeys(LAUNCH_OPTIONS, "a launch option"),
+    **dict.fromkeys(OPTIONS, "a launch option"),
     **dict.fromkeys(("inf", "nan"), "a constant"),
     "tl": "Triton's own module",
     "triton": "Triton's own module",

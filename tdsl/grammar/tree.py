@@ -16,7 +16,7 @@ from lark import Token, Tree
 
 from tdsl import ast
 from tdsl.diagnostics import Code, Diagnostic, Label
-from tdsl.grammar.reserved import LAUNCH_OPTIONS, RESERVED
+from tdsl.grammar.reserved import OPTIONS, RESERVED
 from tdsl.source import Source, Span
 from tdsl.types import DTYPES
 
@@ -335,7 +335,7 @@ class _Builder:
                 values = tuple(self.expr(choice) for choice in value.children)
             else:
                 values = (self.expr(value),)
-            ident = self.name(name) if name in LAUNCH_OPTIONS else self.binding(name)
+            ident = self.name(name) if name in OPTIONS else self.binding(name)
             made.append(ast.ConfigItem(span=self.span(item), name=ident, values=values))
         return tuple(made)
 

@@ -46,6 +46,9 @@ NAN_AWARE: Mapping[str, str] = {
 # Likewise along a tile; `argmax` and `argmin` pass over NaN.
 NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "nan_max", "min": "nan_min"}
 
+# Functions of ours that a kernel's body calls (`lower.inductor.intrinsics`).
+INTRINSICS = ("as_stored", *NAN_AWARE_REDUCTIONS.values(), "tile_part")
+
 # The value that a lane outside must hold for a reduction not to see it; by category.
 LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}
 GREATEST = {"i8": 2**7 - 1, "i16": 2**15 - 1, "i32": 2**31 - 1, "i64": 2**63 - 1, "u8": 255, "bool": 1}

@@ -20,7 +20,7 @@ from tdsl.lower.extents import multiply, product
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.traffic import loaded_elements
-from tdsl.lower.triton import Dimension, Line, LoadSlot, StoreSlot
+from tdsl.lower.triton import SUBTILES, Dimension, Line, LoadSlot, StoreSlot
 from tdsl.lower.values import Value, aligned
 from tdsl.lower.writer import Writer
 from tdsl.types import DTYPES
@@ -111,6 +111,18 @@ class Points:
     def store(self, statement: ir.Store) -> None:
         dtype = self.specialization.dtype(self.specialization.kernel.tensor(statement.param).dtype)
         value = self.expressions.block(self.expressions.emit(statement.value), statement.tiles, dtype)
+        tile = self.specialization.subtiled_tile(statement)
+        if tile is None:
+            self._store(statement, value.text, dtype)
+            return
+        value = self._named(value, f"{statement.param}_value")
+        with self.tiles.parts(tile) as part:
+            text = f"tile_part({value.text}, {part}, {SUBTILES})"
+            if len(statement.tiles) > 2:
+                text = f"tl.reshape({text}, {self.tiles.shape(statement.tiles)})"
+            self._store(statement, text, dtype)
+
+    def _store(self, statement: ir.Store, value: str, dtype: str) -> None:
         place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
         pointer = self._pointer(statement.param, place)
         mask = f", mask={place.mask}" if place.mask is not None else ""
@@ -119,12 +131,12 @@ class Points:
                 span=statement.span,
                 indent=self.writer.indent,
                 param=statement.param,
-                value=value.text,
+                value=value,
                 dtype=dtype,
                 shape=tuple(map(self.tiles.block, place.tiles)),
                 dimensions=self._slot_dimensions(statement.param, place),
                 mask=place.mask,
-                plain=f"tl.store({pointer}, {value.text}{mask})",
+                plain=f"tl.store({pointer}, {value}{mask})",
                 fusable=not statement.nofuse,
             )
         )

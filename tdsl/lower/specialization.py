@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tdsl import ir
@@ -10,7 +10,7 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, Extent, TensorArg
 from tdsl.lower.budget import affordable
 from tdsl.lower.extents import ceildiv, multiply, product
-from tdsl.lower.triton import Config
+from tdsl.lower.triton import SUBTILES, Config
 from tdsl.signature import Environment, evaluate
 from tdsl.types import DType
 
@@ -53,6 +53,7 @@ class Specialization:
         self._check_blocks()
         if binding.budget is not None:
             self.candidates = affordable(self, binding.budget)
+        self.subtiled = any(self._subtiles(candidate) > 1 for candidate in self.candidates)
 
     def tensor(self, name: str) -> TensorArg:
         arg = self.binding.tensors[name]
@@ -159,10 +160,7 @@ class Specialization:
         ]
         return tuple(
             Config(
-                constants=tuple(
-                    (f"{name}_", candidate.settings.get(name, 0))  # type: ignore[misc]
-                    for name in (*candidate.chosen, *also)
-                ),
+                constants=self._constants(candidate, also),
                 num_warps=candidate.options.get("num_warps"),
                 num_stages=candidate.options.get("num_stages"),
                 num_ctas=candidate.options.get("num_ctas"),
@@ -171,6 +169,22 @@ class Specialization:
             )
             for candidate in self.candidates
         )
+
+    def _constants(self, candidate: Candidate, also: Sequence[str]) -> tuple[tuple[str, int], ...]:
+        found = [(f"{name}_", candidate.settings.get(name, 0)) for name in (*candidate.chosen, *also)]
+        if self.subtiled:
+            found.append((SUBTILES, self._subtiles(candidate)))
+        return tuple(found)  # type: ignore[arg-type]
+
+    def subtiled_tile(self, store: ir.Store) -> ir.Tile | None:
+        """The tile along which the block of `store` is stored in parts; what has fewer than two is stored whole."""
+        return store.tiles[-1] if self.subtiled and len(store.tiles) > 1 else None
+
+    def _subtiles(self, candidate: Candidate) -> int:
+        """In how many parts blocks are stored: no more than the smallest has lanes along its last tile."""
+        stores = (node for node in ir.walk(self.kernel) if isinstance(node, ir.Store))
+        lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
+        return min(candidate.options.get("epilogue_subtile", 1), min(lanes, default=1))
 
     def _programs(self, candidate: Candidate) -> Extent:
         counts: Extent = 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tdsl import ir
 from tdsl.lower.specialization import Specialization
-from tdsl.lower.triton import Line
+from tdsl.lower.triton import SUBTILES, Line
 from tdsl.lower.values import ATOM, SUM, Value, literal
 from tdsl.lower.writer import Writer
 
@@ -186,6 +187,27 @@ class Tiles:
         self.writer.line_if(
             lambda: stop in self._used, f"{stop} = tl.minimum({start} + {self.block(tile)}, {end})"
         )
+
+    @contextmanager
+    def parts(self, tile: ir.Tile) -> Iterator[str]:
+        """A loop, unrolled, over the parts in which `tile` is stored: inside, what is asked of the tile is
+        answered for the part whose number is given."""
+        block = self.writer.name(f"PART_{tile.key}")
+        self._constants[block] = f"{block}: tl.constexpr = {self.block(tile)} // {SUBTILES}"
+        number = self.writer.name("part")
+        first = f"{number} * {block}"
+        if tile.role != "whole":
+            first = f"{self._names[tile.key, 'start']} + {first}"
+        names, whole = self._names.copy(), self._blocks[tile.key]
+        self.writer.line(f"for {number} in tl.static_range({SUBTILES}):")
+        with self.writer.block():
+            index = self._name(tile, "index", self.writer.name(f"{tile.key}_part"))
+            self._blocks[tile.key] = block
+            text = self._wide(f"{first} + tl.arange(0, {block})")
+            self.writer.line_if(lambda: index in self._used, f"{index} = {text}")
+            self._open_mask(tile)
+            yield number
+        self._names, self._blocks[tile.key] = names, whole
 
     def _open_mask(self, tile: ir.Tile) -> None:
         if self.specialization.even(tile):

@@ -94,6 +94,10 @@ class StoreSlot:
     fusable: bool
 
 
+# The constant that says in how many parts a tile is stored; no setting of an author's is called like it.
+SUBTILES = "epilogue_subtile_"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One tuning candidate: values of the constexpr arguments, and Triton's launch options."""

@@ -35,6 +35,45 @@ def run(program: str, folder: Path | str, **environment: str) -> tuple[str, str]
     return done.stdout, done.stderr
 
 
+# What templates were parsed to
+
+PARSED = """
+import shutil, sys
+from pathlib import Path
+from unittest import mock
+import tdsl
+from tdsl import pipeline
+TEXT = "template twice(x: f32[N]) -> y: f32[N]:\\n    for n in grid(N by 16):\\n        store y[n] = load x[n] * 2\\n"
+def twice(x): return x * 2
+def parses():
+    pipeline.run.cache_clear()
+    with mock.patch.object(pipeline, "parse_partly", wraps=pipeline.parse_partly) as parse:
+        made = tdsl.template(source=TEXT)(twice).template
+    assert made == pipeline.load(made.source)
+    return parse.call_count
+print(parses())
+"""
+DAMAGED = """
+folder = Path(sys.argv[1], "tdsl")
+(file,) = folder.iterdir()
+whole = file.read_bytes()
+for damaged in (whole[:100], b"", bytes(len(whole)), whole[:-1] + b"x"):
+    file.write_bytes(damaged)
+    print(parses(), file.read_bytes() == whole)
+shutil.rmtree(folder)
+folder.write_text("no folder")
+print(parses())
+"""
+
+
+def test_a_second_process_parses_nothing(tmp_path):
+    assert run(PARSED, tmp_path) == ("1\n", "")
+    out, log = run(PARSED + DAMAGED.replace("sys.argv[1]", repr(str(tmp_path))), tmp_path)
+    assert out == "0\n" + 4 * "1 True\n" + "1\n"
+    assert log.count("is not what was written there: it is written again") == 4
+    assert "Traceback" not in log
+
+
 # Stored winners and machine code, for a GPU that need not be there
 
 LOAD = """
@@ -200,11 +239,13 @@ scheduling.discard_broken_module = die
 
 
 COUNTED = """
-import sys, triton, tuned, templates, torch
+from tdsl import pipeline
+timed, compiled, parsed = [], [], []
+parse = pipeline.parse_partly
+pipeline.parse_partly = lambda source: (parsed.append(1), parse(source))[1]
+import triton, tuned, templates, torch
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
-from tdsl.grammar import parser
-timed, compiled = [], []
 bench = CachingAutotuner.bench
 CachingAutotuner.bench = lambda self, *args, **kwargs: (timed.append(1), bench(self, *args, **kwargs))[1]
 triton.knobs.compilation.listener = lambda cache_hit, **_: cache_hit or compiled.append(1)
@@ -219,7 +260,7 @@ def work():
     torch.testing.assert_close(got, torch.relu(torch.nn.functional.layer_norm(want, (320,), c)), rtol=5e-2, atol=5e-2)
     torch.testing.assert_close(tuned.mm(a, b), a @ b, rtol=5e-2, atol=5e-2)
 work()
-print(len(compiled), len(timed), counters["inductor"]["fxgraph_cache_hit"])
+print(len(compiled), len(timed), len(parsed), counters["inductor"]["fxgraph_cache_hit"])
 """
 
 
@@ -234,13 +275,14 @@ def test_a_second_process_compiles_and_times_nothing(tmp_path, graph_cache, thre
     settings = {"TORCHINDUCTOR_FX_GRAPH_CACHE": graph_cache, "TORCHINDUCTOR_COMPILE_THREADS": threads}
     if graph_cache == "0":
         settings["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
-    compiled, timed, hits = map(int, run(COUNTED, tmp_path, **settings)[0].split())
-    assert timed == 8 and hits == 0  # four candidates of the fused kernel, four of the eager one
+    compiled, timed, parsed, hits = map(int, run(COUNTED, tmp_path, **settings)[0].split())
+    assert parsed > 0 and hits == 0
+    assert timed == 8  # four candidates of the fused kernel, four of the eager one
     before = machine_code(tmp_path)
     assert len(before) >= 9
     assert compiled >= 9 or threads != "1"
     out = run(COUNTED, tmp_path, **settings)[0]
-    assert list(map(int, out.split())) == [0, 0, int(graph_cache)]
+    assert list(map(int, out.split())) == [0, 0, 0, int(graph_cache)]
     # Nor did a worker.
     assert machine_code(tmp_path) == before
 
@@ -257,4 +299,4 @@ def test_a_gpus_caches_that_were_cut_off(tmp_path, suffix, graph_cache):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     _, log = run(COUNTED, tmp_path, **settings)
     assert "Traceback" not in log
-    assert run(COUNTED, tmp_path, **settings)[0].split()[:2] == ["0", "0"]
+    assert run(COUNTED, tmp_path, **settings)[0].split()[:3] == ["0", "0", "0"]

@@ -47,6 +47,36 @@ def test_eager_in_place():
     torch.testing.assert_close(t.column_sums(randn(70, 33) * 0 + 1), torch.full((33,), 70.0, device="cuda"))
 
 
+CONTRACTED = """
+template times(a: T[M, N], b: T[M, N]) -> y: T[M, N] where T in (f32, f64, bf16):
+    for m, n in grid(M by 16, N by 64):
+        store y[m, n] = load a[m, n] * load b[m, n]
+
+template plus(a: T[M, N], b: T[M, N]) -> y: T[M, N] where T in (f32, f64, bf16):
+    for m, n in grid(M by 16, N by 64):
+        store y[m, n] = load a[m, n] + load b[m, n]
+"""
+times = tdsl.template(source=CONTRACTED, name="times")(lambda a, b: a * b)
+plus = tdsl.template(source=CONTRACTED, name="plus")(lambda a, b: a + b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_nothing_contracts_across_a_fusion(dtype):
+    """A product on one side and a sum on the other are rounded as they are in two kernels."""
+    a, b, c = (torch.randn(70, 90, device="cuda", dtype=torch.float64).to(dtype) for _ in range(3))
+    for program in (
+        lambda a, b, c: times(a, b) + c,
+        lambda a, b, c: plus(a * b, c),
+        lambda a, b, c: plus(c, a * b) - a,
+        lambda a, b, c: plus(times(a, b), c),
+    ):
+        assert torch.equal(torch.compile(program, fullgraph=True)(a, b, c), program(a, b, c))
+    tiny = torch.full_like(a, torch.finfo(dtype).tiny)
+    assert torch.equal(
+        torch.compile(lambda a, b: times(a, b) + 0, fullgraph=True)(tiny, tiny * 0 + 0.5), tiny / 2
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m, k, n", [(70, 50, 90), (512, 256, 512), (1, 1, 1)])
 def test_founding(dtype, m, k, n):

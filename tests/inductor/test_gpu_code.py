@@ -20,6 +20,7 @@ EXPECTED = {
     "scalars": 1,
     "softmax": 1,
     "few bytes": 1,
+    "in place": 1,
     "sums": 2,
     "embed": 1,
     "one": 1,

@@ -49,9 +49,14 @@ def add_mm(C, A, B):
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh(device):
     torch.manual_seed(0)
     torch._dynamo.reset()
+    if device.type == "cpu":
+        yield
+    else:
+        with device:
+            yield
 
 
 PROGRAMS = {}

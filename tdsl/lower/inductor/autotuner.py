@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
+from pathlib import Path
 from typing import Any
 
 import triton
@@ -61,6 +63,7 @@ class TemplateAutotuner(CachingAutotuner):
     def _make_launcher(self, compile_result: Any) -> Any:
         # What does not fit on the device is returned, not raised.
         try:
+            _check_whole(compile_result)
             return super()._make_launcher(compile_result)
         except RuntimeError as error:
             self._ensure_kernel_loaded()
@@ -112,6 +115,30 @@ class TemplateAutotuner(CachingAutotuner):
         if broken:
             _discard(self.filename, configs, self.inductor_meta)
             self.compile_results = kept
+
+
+def _check_whole(compile_result: Any) -> None:
+    """Raises RuntimeError for machine code that was cut off: of some a driver does not notice, and crashes.
+
+    Where the tables of an ELF file are: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
+    """
+    kernel = compile_result.kernel
+    if not hasattr(kernel, "cubin_path"):
+        code = next((kernel.asm[kind] for kind in ("cubin", "hsaco") if kind in kernel.asm), None)
+    else:
+        if kernel.cubin_path is None:
+            compile_result.reload_cubin_path()
+        code = (
+            Path(kernel.cubin_path).read_bytes() if kernel.cubin_path.endswith(("cubin", "hsaco")) else None
+        )
+    if code is None:
+        return
+    if len(code) >= 64 and code[:4] == b"\x7fELF":
+        programs, sections = struct.unpack_from("<2Q", code, 32)
+        program_size, program_count, section_size, section_count = struct.unpack_from("<4H", code, 54)
+        if max(programs + program_size * program_count, sections + section_size * section_count) <= len(code):
+            return
+    raise RuntimeError(f"{len(code)} bytes of machine code are not all of it")
 
 
 @contextmanager

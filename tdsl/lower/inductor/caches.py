@@ -1,7 +1,8 @@
-"""PyTorch's caches on disk, where they cannot be written or hold what nobody wrote.
+"""PyTorch's caches on disk, where they cannot be written or hold what nobody wrote, and one thing more in them.
 
     a folder that is read-only or full      ->    a temporary one for this process, and a warning
     a kernel's module, cut off by a crash   ->    removed, and a warning: it is written again
+    a template's text, parsed before        ->    what came of it
 
 Stored winners are `autotuner`'s business; compiled graphs and machine code are PyTorch's and Triton's own.
 """
@@ -9,15 +10,52 @@ Stored winners are `autotuner`'s business; compiled graphs and machine code are 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import os
+import pickle
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from tdsl.lower.inductor.private import PyCodeCache, cache_dir
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def stored(key: tuple[str, ...], make: Callable[[], T]) -> T:
+    """What `make` returned when it was called with this key last, in whichever process. `key` is all that
+    decides it. The file is as trusted as the compiled graphs beside it, which are code.
+    """
+    name = hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest()
+    path = Path(cache_dir(), "tdsl", name)
+    try:
+        whole = path.read_bytes()
+        digest, data = whole[:32], whole[32:]
+        if hashlib.sha256(data).digest() == digest:
+            found: T = pickle.loads(data)
+            return found
+        log.warning("%s is not what was written there: it is written again", path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.debug("%s: %s", path, error)
+    made = make()
+    data = pickle.dumps(made)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, also where two processes write it or one is killed.
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            written = Path(folder, name)
+            written.write_bytes(hashlib.sha256(data).digest() + data)
+            written.replace(path)
+    except OSError as error:
+        log.debug("%s: %s", path, error)
+    return made
 
 
 def use_writable_caches() -> None:

@@ -3,8 +3,8 @@
     libdevice.exp(x)  on a tile in the interpreter   ->   torch.exp of the tile's array
     x * y             of bf16 tiles, likewise        ->   their product in f32, rounded once
 
-A kernel that is interpreted imports `libdevice`, `tl_math`, `nan_max` and `nan_min` from here, and is launched through
-`interpreted`; a compiled one imports or defines them. Nothing else differs between the two.
+A kernel that is interpreted imports `libdevice`, `tl_math`, `nan_max`, `nan_min` and `tile_part` from here, and is
+launched through `interpreted`; a compiled one imports or defines them. Nothing else differs between the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from triton.language import math as tl_math
 
 from tdsl.lower.inductor.private import TensorHandle, interpreter_builder
 
-__all__ = ["interpreted", "libdevice", "nan_max", "nan_min", "tl_math"]
+__all__ = ["interpreted", "libdevice", "nan_max", "nan_min", "tile_part", "tl_math"]
 
 
 class Libdevice:
@@ -139,6 +139,12 @@ def _reduced(function: Callable[..., Any], tile: Any, dim: Any) -> Any:
     data = numpy.asarray(function(tile.handle.data, axis=int(getattr(dim, "value", dim))))
     kind = tl.block_type(tile.dtype, list(data.shape)) if data.shape else tile.dtype
     return tl.tensor(TensorHandle(data if data.shape else data.reshape(1), tile.dtype), kind)
+
+
+def tile_part(tile: Any, part: Any, parts: Any) -> Any:
+    data = numpy.split(tile.handle.data, int(getattr(parts, "value", parts)), axis=-1)[int(part)]
+    data = numpy.ascontiguousarray(data)
+    return tl.tensor(TensorHandle(data, tile.dtype), tl.block_type(tile.dtype, list(data.shape)))
 
 
 # Narrow floats: the interpreter keeps a bf16 or float8 tile as its bits, and calculates with those.

@@ -29,6 +29,7 @@ from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     CSEVariable,
     DeferredLine,
+    DeviceProperties,
     ExternalTritonTemplateKernel,
     IRNode,
     OrderedSet,
@@ -66,12 +67,17 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
         # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
         self._masks: dict[sympy.Symbol, str | None] = {}
-        self._masked_axes: dict[
-            str, frozenset[int]
-        ] = {}  # name of a mask -> the axes outside which it is false
+        # The axes outside which a mask is false, by its name.
+        self._masked_axes: dict[str, frozenset[int]] = {}
         self._wants_zeros = False  # from loads, in the lanes that they leave out
         self._load_masks: list[str] = []  # of the last load
         self._padded_with_zeros: set[str] = set()  # points where the prologue is 0 outside by itself
+        # Of a stored tile that is made up of indices along several dimensions: the axis of each, and its shape.
+        self._tiles: list[tuple[dict[sympy.Symbol, int | None], tuple[str, ...]]] = []
+        self._lines: set[str] = set()  # the indices of which somebody wants the vector itself
+        self._loading = False
+        # What makes a tile of what is being loaded: a suffix and a shape; None: it is one.
+        self._row: tuple[str, tuple[str, ...]] | None = None
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
@@ -187,6 +193,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             names = _index_names(f"x_epilogue{number}_", xindex, lengths)
             indices = self._name_dimensions(lengths, names)
             self._set_masks(slot, names, indices)
+            if _is_spread(slot, names):
+                self._tiles.append((_positions(slot, indices), slot.shape))
             if xindex not in names and any(names):
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
                 flat = texpr(self.rename_indexing(contiguous))
@@ -270,6 +278,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             masks = [mask for symbol in varying if (mask := self._masks[symbol]) is not None]
             rest = [mask for mask in options.mask_vars if mask != self.template_mask]
             options.mask_vars = OrderedSet([*sorted(masks), *rest])
+            if self._loading and not rest:
+                self._note_row(options, varying)
         if not stores:
             self._load_masks = [str(mask) for mask in options.mask_vars]
         if self._wants_zeros:
@@ -278,6 +288,35 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         if options.expand_shape is None:
             options.expand_shape = ("XBLOCK",)
         return options
+
+    def load(self, name: str, index: sympy.Expr) -> Any:
+        self._loading, self._row = True, None
+        value = super().load(name, index)
+        self._loading = False
+        if self._row is None:
+            return value
+        # Triton gives a row the layout of the tile where the two first meet, behind a barrier: that had better be
+        # before the whole tile is in registers, or some of them are spilled. An integer may be an index.
+        suffix, shape = self._row
+        text = f"{value}{suffix}"
+        if value.dtype.is_floating_point:
+            text = f"tl.broadcast_to({text}, {_block_shape(shape)})"
+        return self.cse.generate(self.loads, text, dtype=value.dtype, shape=value.shape)
+
+    def _note_row(self, options: Any, varying: Sequence[sympy.Symbol]) -> None:
+        """What is loaded varies along `varying` only. Where that is one axis of the tile, a vector is loaded:
+        of a block with an axis of length one, Triton loads each element again for each register along it."""
+        for axes, shape in self._tiles:
+            if set(varying) < axes.keys():
+                suffix = ""
+                if len(varying) == 1 and (axis := axes[varying[0]]) is not None:
+                    name = varying[0].name
+                    self._lines.add(name)
+                    options.index_str = re.sub(rf"\b{name}\b", f"{name}_line", options.index_str)
+                    options.mask_vars = OrderedSet(f"{mask}_line" for mask in options.mask_vars)
+                    suffix = _expansion(axis, len(shape))
+                self._row = suffix, shape
+                return
 
     def _is_size(self, symbol: sympy.Symbol) -> bool:
         return symbol not in self.range_tree_nodes and not symbol_is_type(symbol, SymT.TMP)
@@ -308,6 +347,12 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             if spread and dimension.mask is not None:
                 ones = f"tl.full({_block_shape(shape)}, True, tl.int1)"
                 lines.append(f"{name}_mask = {ones} & ({dimension.mask})")
+            if name in self._lines:
+                (axis,) = dimension.axes
+                expansion = _expansion(axis, len(shape))
+                lines.append(f"{name}_line = {dimension.index.replace(expansion, '')}")
+                if dimension.mask is not None:
+                    lines.append(f"{name}_mask_line = {dimension.mask.replace(expansion, '')}")
         return lines
 
     def _name_dimensions(
@@ -410,7 +455,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _store(self, slot: StoreSlot, position: int) -> list[str]:
         lines = []
         if any(slot.param in joined for joined in self._placement.joined.values()):
-            lines.append(f"_kernel_val_{slot.param} = {_block(slot)}")
+            lines.append(f"_kernel_val_{slot.param} = {_as_stored(_block(slot), slot.dtype)}")
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])
         elif not self._is_removed(self.call.result_buffers[slot.param]):
@@ -420,7 +465,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _capture(self, slot: StoreSlot, number: int) -> list[str]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
         shape = _block_shape(slot.shape)
-        value, lines = f"_kernel_val_{number} = {_block(slot)}", []
+        value, lines = f"_kernel_val_{number} = {_as_stored(_block(slot), slot.dtype)}", []
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         xindex = f"x_epilogue{number}_index"
@@ -441,7 +486,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         if slot.mask:
             lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         lines = _read(lines, self._texts[hook])
-        value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
+        value = _as_stored(f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})", slot.dtype)
         value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
         lines += [hook, f"{slot.target} = {value}"]
         if slot.neutral and slot.point not in self._padded_with_zeros:
@@ -486,6 +531,20 @@ def _index_names(prefix: str, flat: str, lengths: Sequence[sympy.Expr]) -> list[
     return [f"{prefix}{d}" if d in long else None for d in range(len(lengths))]
 
 
+def _positions(slot: StoreSlot, indices: Sequence[sympy.Expr]) -> dict[sympy.Symbol, int | None]:
+    """The axis of the tile along which each index varies; None where it is not one of its own."""
+    return {
+        index: min(dimension.axes) if len(dimension.axes) == 1 else None
+        for index, dimension in zip(indices, slot.dimensions, strict=True)
+        if index != 0
+    }
+
+
+def _expansion(axis: int, rank: int) -> str:
+    """What makes a vector a block of `rank` dimensions that varies along `axis`."""
+    return f"[{', '.join(':' if at == axis else 'None' for at in range(rank))}]"
+
+
 def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
     """Whether the indices along several dimensions, each no larger than it varies, make up the whole tile."""
     axes = [
@@ -502,6 +561,14 @@ def _read(lines: Sequence[str], text: str) -> list[str]:
             kept.append(line)
             text += f"\n{line}"
     return kept[::-1]
+
+
+def _as_stored(value: str, dtype: str) -> str:
+    """A value that crosses a fusion, to the last bit what it would be had it been stored and loaded."""
+    if dtype not in ("f32", "f64"):
+        return value
+    device = DeviceProperties.create(V.graph.get_current_device_or_throw())
+    return f"as_stored({value})" if device.type == "cuda" else value
 
 
 def _block(slot: StoreSlot) -> str:

@@ -21,6 +21,7 @@ from tdsl.lower.inductor.private import (
     SchedulerNode,
     V,
     index_vars_no_squeeze,
+    inductor_config,
     refresh_group_node_dependencies,
     replace_loops,
     sympy,
@@ -53,16 +54,17 @@ def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
             return
         for part in parts:
             part.apply_new_loop_order(order)
-    elif _needs_other_loops(index, lengths, wanted):
+    elif _walks_through(index, lengths, wanted) and not _are_seen(node, lengths, wanted):
         for part in parts:
             _walk(part, wanted)
     else:
         return
     for part in parts:
         # Spelled as a call's own reads and writes are.
-        part.refresh_dependencies(normalize=True, need_clear_tiling_cache=True)
         device = part.get_device()
         assert device is not None, "pointwise work is on a device"
+        merged = device.type == "cpu" or not inductor_config.loop_ordering_after_fusion
+        part.refresh_dependencies(normalize=merged, need_clear_tiling_cache=True)
         part.group = (device, V.graph.scheduler.get_backend(device).group_fn(part._sizes))
     if isinstance(node, FusedSchedulerNode):
         node.group = parts[0].group
@@ -97,12 +99,10 @@ def _order(
     return [loops.index(pair) for pair in wanted]
 
 
-def _needs_other_loops(
+def _walks_through(
     index: sympy.Expr, lengths: Sequence[sympy.Expr], wanted: Sequence[tuple[sympy.Expr, sympy.Expr]]
 ) -> bool:
-    """Whether the loops walk memory from start to end, as the tensor fills it, but the scheduler cannot
-    see that they are the tensor's: its dimensions are in another order, or their product is known to be
-    the same by a guard only."""
+    """Whether the loops walk memory from start to end, as the tensor fills it."""
     strides = _contiguous(lengths)
     flat = sympy.expand(sum(_loop(at) * stride for at, stride in enumerate(strides)))
     mine, its = sympy_product(lengths), sympy_product(size for size, _ in wanted)
@@ -115,8 +115,20 @@ def _needs_other_loops(
             return False
         rest.remove(inner[0])
         step = step * inner[0][0]
-    in_order = [stride for _, stride in wanted] == _contiguous([size for size, _ in wanted])
-    return not in_order or mine != its  # the scheduler compares how they are spelled
+    return True
+
+
+def _are_seen(
+    node: BaseSchedulerNode, lengths: Sequence[sympy.Expr], wanted: Sequence[tuple[sympy.Expr, sympy.Expr]]
+) -> bool:
+    """Whether the scheduler sees that loops which walk through the tensor are the tensor's. Not where its
+    dimensions are in another order, or the product of the lengths is known to be the same by a guard only:
+    it compares how they are spelled. Nor, of what is written in place on a GPU, where dimensions are merged."""
+    sizes = [size for size, _ in wanted]
+    in_order = [stride for _, stride in wanted] == _contiguous(sizes)
+    if node.has_aliasing_or_mutation() and lengths != sizes:
+        return False
+    return in_order and sympy_product(lengths) == sympy_product(sizes)
 
 
 def _contiguous(lengths: Sequence[sympy.Expr]) -> list[sympy.Expr]:

@@ -31,7 +31,7 @@ from tdsl.lower.inductor.private import (
     sympy,
     sympy_product,
 )
-from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+from tdsl.lower.triton import SUBTILES, Line, LoadSlot, StoreSlot
 from tdsl.refusal import Reason
 
 
@@ -139,7 +139,9 @@ def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | R
         others = ", ".join(f"'{other}'" for other in sorted(sources - {sized[0]}))
         return Reason(
             text=f"it needs {others} where '{sized[0]}' is stored, and the program does not have it there",
-            help="store both in one block, with the same leading subscripts",
+            help="leave out 'epilogue_subtile': a tile that is stored in parts has no other result beside it"
+            if SUBTILES in dict(call.source.configs[0].constants)
+            else "store both in one block, with the same leading subscripts",
         )
     known = " and ".join(
         f"'{name}' has {sympy_product(call.results[name].layout.size)}"

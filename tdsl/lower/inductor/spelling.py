@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tdsl.lower.functions import NAN_AWARE_REDUCTIONS
+from tdsl.lower.functions import INTRINSICS
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -41,7 +41,7 @@ COMPILED = (
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tl_math",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tile_part, tl_math",
 )
 
 
@@ -141,14 +141,14 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
-    used = [name for name in NAN_AWARE_REDUCTIONS.values() if any(f"{name}(" in line for line in body)]
-    reductions = f"from tdsl.lower.inductor.reductions import {', '.join(used)}"
+    used = [name for name in INTRINSICS if any(f"{name}(" in line for line in body)]
+    intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(used)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
-        *([reductions] if used and device_type != "cpu" else []),
+        *([intrinsics] if used and device_type != "cpu" else []),
         "",
         *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
