@@ -1190,7 +1190,8 @@ def smooth(rng: random.Random, name: str) -> Template:
             case "square":
                 dsl, ref = f"tanh({dsl}) ** 2", f"torch.tanh({ref}) ** 2"
             case "div":
-                dsl, ref = f"({dsl}) / (2 + abs({other}))", f"({ref}) / (2 + {other_ref}.abs())"
+                wide = other if dtype == "f64" else f"f32({other})"  # 2 + f16 would be rounded to f16
+                dsl, ref = f"({dsl}) / (2 + abs({wide}))", f"({ref}) / (2 + {other_ref}.abs())"
             case "sqrt":
                 dsl, ref = f"sqrt(1 + abs({dsl}))", f"torch.sqrt(1 + ({ref}).abs())"
             case "add":
