@@ -89,6 +89,7 @@ class Points:
             mask=place.mask,
             plain=plain,
             neutral=None,
+            relied=frozenset(),
             other=other,
             fusable=not expr.nofuse,
             always=expr.fuse,
@@ -99,9 +100,9 @@ class Points:
         def settle() -> LoadSlot:
             if guarded:
                 return replace(slot, neutral=mask)
-            relied = [tile for tile in demand.tiles if tile.key in demand.relied]
-            terms = [aligned(tiles.mask(tile), demand.tiles).text for tile in relied]
-            return replace(slot, neutral=" & ".join(terms) or None)
+            relied = {at: tile for at, tile in enumerate(demand.tiles) if tile.key in demand.relied}
+            terms = [aligned(tiles.mask(tile), demand.tiles).text for tile in relied.values()]
+            return replace(slot, neutral=" & ".join(terms) or None, relied=frozenset(relied))
 
         self.writer.add(settle)
         zero = {tile.key: frozenset({expr.point}) for tile in place.tiles} if _is_zero(other) else {}

@@ -51,7 +51,8 @@ class LoadSlot:
 
     `neutral` and `other`: where a consumer relies on what lanes outside hold, `neutral` is a mask and
     every lane where it is false must read `other`. The plain load does that by itself; after a
-    prologue it takes `target = tl.where(neutral, target, other)`. None: nobody looks.
+    prologue it takes `target = tl.where(neutral, target, other)`. None: nobody looks. `relied`: the axes
+    of the tile outside which they look, if `other` is 0 and that is all there is to `neutral`.
     """
 
     span: Span | None
@@ -66,6 +67,7 @@ class LoadSlot:
     mask: str | None  # None: every lane is in bounds
     plain: str
     neutral: str | None
+    relied: frozenset[int]
     other: str
     fusable: bool  # False for `nofuse`
     always: bool  # `fuse`: whatever it costs
