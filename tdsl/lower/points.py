@@ -53,6 +53,9 @@ class Points:
         self.expressions: Expressions  # set once both exist
         self._demands: dict[str, _Demand] = {}
         self._elements = loaded_elements(specialization)
+        dots = [node for node in ir.walk(specialization.kernel) if isinstance(node, ir.Dot)]
+        operands = [side for dot in dots for side in (dot.left, dot.right)]
+        self._multiplied = {side.point for side in operands if isinstance(side, ir.Load)}
 
     def rely(self, points: frozenset[str], tile: ir.Tile) -> None:
         """Somebody needs the lanes outside `tile` of these load points to hold zero."""
@@ -93,6 +96,7 @@ class Points:
             other=other,
             fusable=not expr.nofuse,
             always=expr.fuse,
+            multiplied=expr.point in self._multiplied,
             elements=self._elements[expr.point],
         )
         tiles, mask = self.tiles, place.mask

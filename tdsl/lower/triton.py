@@ -71,6 +71,7 @@ class LoadSlot:
     other: str
     fusable: bool  # False for `nofuse`
     always: bool  # `fuse`: whatever it costs
+    multiplied: bool  # by a dot, which is all that reads it
     elements: int  # about how many all programs load here together
 
 

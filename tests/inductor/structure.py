@@ -64,7 +64,7 @@ Program = tuple[Callable[..., Any], Sequence[Any]]
 
 def programs() -> dict[str, Program]:
     mm, glu, attend = example(matmul), example(swiglu), example(attention)
-    parts = example(matmul, ("num_stages", "epilogue_subtile=2, num_stages"))
+    parts = example(matmul, ("num_stages=3 if", "num_stages=3, epilogue_subtile=2 if"))
     n, size = 4096, (2, 8, 1024)
 
     def scaled(causal: bool, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:

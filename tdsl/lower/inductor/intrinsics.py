@@ -36,17 +36,39 @@ def nan_min(x, dim):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def as_stored(x):  # type: ignore[no-untyped-def]
-    """x of float32 or float64, on both sides of a fusion as if it had been in memory between: a product that
-    makes it is rounded, and no fma with a sum that it goes into. Adding -0.0 changes no number, and an addition
-    whose rounding is spelled out is never contracted (PTX ISA, `add.rn`). For NVIDIA's GPUs.
+    """x, of a float dtype, on both sides of a fusion as if it had been in memory between: a product that makes
+    it is rounded, and no fma with a sum that it goes into. Adding -0.0 changes no number, and an instruction
+    whose rounding is spelled out is not contracted (PTX ISA, `add`, `fma`). For NVIDIA's GPUs.
     """
     if x.dtype == tl.float64:
         rounded = tl.inline_asm_elementwise(
             "add.rn.f64 $0, $1, 0d8000000000000000;", "=d,d", [x], dtype=tl.float64, is_pure=True, pack=1
         )
-    else:
+    elif x.dtype == tl.float32:
         rounded = tl.inline_asm_elementwise(
             "add.rn.f32 $0, $1, 0f80000000;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    elif x.numel == 1:
+        rounded = as_stored(x.to(tl.float32)).to(x.dtype)  # the others take two at a time
+    elif x.dtype == tl.float16:
+        rounded = tl.inline_asm_elementwise(
+            "{ .reg .b32 zero; mov.b32 zero, 0x80008000; add.rn.f16x2 $0, $1, zero; }",
+            "=r,r",
+            [x],
+            dtype=tl.float16,
+            is_pure=True,
+            pack=2,
+        )
+    else:
+        # Before sm_90 there is no addition of these.
+        rounded = tl.inline_asm_elementwise(
+            "{ .reg .b32 one, zero; mov.b32 one, 0x3f803f80; mov.b32 zero, 0x80008000; "
+            "fma.rn.bf16x2 $0, $1, one, zero; }",
+            "=r,r",
+            [x],
+            dtype=tl.bfloat16,
+            is_pure=True,
+            pack=2,
         )
     return rounded
 

@@ -486,7 +486,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         if slot.mask:
             lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         lines = _read(lines, self._texts[hook])
-        value = _as_stored(f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})", slot.dtype)
+        value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
+        if not slot.multiplied:
+            value = _as_stored(value, slot.dtype)
         value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
         lines += [hook, f"{slot.target} = {value}"]
         if slot.neutral and slot.point not in self._padded_with_zeros:
@@ -565,7 +567,7 @@ def _read(lines: Sequence[str], text: str) -> list[str]:
 
 def _as_stored(value: str, dtype: str) -> str:
     """A value that crosses a fusion, to the last bit what it would be had it been stored and loaded."""
-    if dtype not in ("f32", "f64"):
+    if dtype not in ("f16", "bf16", "f32", "f64"):
         return value
     device = DeviceProperties.create(V.graph.get_current_device_or_throw())
     return f"as_stored({value})" if device.type == "cuda" else value
