@@ -204,6 +204,10 @@ class Expressions:
             return Value(text=f"not {operand.inside(values.NOT)}", strength=values.NOT, dtype="bool")
         operand = self.converted(operand, expr.type.dtype)
         zero = operand.zero if expr.op != "~" else {}
+        if expr.op == "-" and operand.dtype is not None and DTYPES[operand.dtype].category == 2:
+            # Triton's `-x` is `0 - x`, and so not -0.0 where x is 0.0.
+            text = f"{operand.inside(values.PRODUCT)} * -1.0"
+            return replace(operand, text=text, strength=values.PRODUCT, zero=zero)
         text = f"{expr.op}{operand.inside(values.UNARY)}"
         return replace(operand, text=text, strength=values.UNARY, zero=zero, nonnegative=False)
 

@@ -46,11 +46,8 @@ NAN_AWARE: Mapping[str, str] = {
 # Likewise along a tile; `argmax` and `argmin` pass over NaN.
 NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "nan_max", "min": "nan_min"}
 
-# Functions of the kernel's own that it calls, and the module of each.
-DEVICE_FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "tdsl.lower.inductor.intrinsics": ("as_stored", *NAN_AWARE_REDUCTIONS.values()),
-    "tdsl.lower.inductor.subtiles": ("tile_part",),
-}
+# Functions of ours that a kernel's body calls (`lower.inductor.intrinsics`).
+INTRINSICS = ("as_stored", *NAN_AWARE_REDUCTIONS.values(), "tile_part")
 
 # The value that a lane outside must hold for a reduction not to see it; by category.
 LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}

@@ -54,6 +54,9 @@ class Points:
         self._demands: dict[str, _Demand] = {}
         self._elements = loaded_elements(specialization)
         self.descriptors: list[Line] = []  # what makes them, once, before anything else
+        dots = [node for node in ir.walk(specialization.kernel) if isinstance(node, ir.Dot)]
+        operands = [side for dot in dots for side in (dot.left, dot.right)]
+        self._multiplied = {side.point for side in operands if isinstance(side, ir.Load)}
 
     def rely(self, points: frozenset[str], tile: ir.Tile) -> None:
         """Somebody needs the lanes outside `tile` of these load points to hold zero."""
@@ -91,9 +94,11 @@ class Points:
             plain=plain,
             described=self._describe(expr) if _is_zero(other) else None,
             neutral=None,
+            relied=frozenset(),
             other=other,
             fusable=not expr.nofuse,
             always=expr.fuse,
+            multiplied=expr.point in self._multiplied,
             elements=self._elements[expr.point],
         )
         tiles, mask = self.tiles, place.mask
@@ -101,9 +106,9 @@ class Points:
         def settle() -> LoadSlot:
             if guarded:
                 return replace(slot, neutral=mask)
-            relied = [tile for tile in demand.tiles if tile.key in demand.relied]
-            terms = [aligned(tiles.mask(tile), demand.tiles).text for tile in relied]
-            return replace(slot, neutral=" & ".join(terms) or None)
+            relied = {at: tile for at, tile in enumerate(demand.tiles) if tile.key in demand.relied}
+            terms = [aligned(tiles.mask(tile), demand.tiles).text for tile in relied.values()]
+            return replace(slot, neutral=" & ".join(terms) or None, relied=frozenset(relied))
 
         self.writer.add(settle)
         zero = {tile.key: frozenset({expr.point}) for tile in place.tiles} if _is_zero(other) else {}

@@ -60,7 +60,8 @@ class LoadSlot:
 
     `neutral` and `other`: where a consumer relies on what lanes outside hold, `neutral` is a mask and
     every lane where it is false must read `other`. The plain load does that by itself; after a
-    prologue it takes `target = tl.where(neutral, target, other)`. None: nobody looks.
+    prologue it takes `target = tl.where(neutral, target, other)`. None: nobody looks. `relied`: the axes
+    of the tile outside which they look, if `other` is 0 and that is all there is to `neutral`.
 
     `described`: the load through a descriptor, None where there can be none. It wants the tensor's pointer
     divisible by 16 bytes.
@@ -79,9 +80,11 @@ class LoadSlot:
     plain: str
     described: str | None
     neutral: str | None
+    relied: frozenset[int]
     other: str
     fusable: bool  # False for `nofuse`
     always: bool  # `fuse`: whatever it costs
+    multiplied: bool  # by a dot, which is all that reads it
     elements: int  # about how many all programs load here together
 
     def unfused(self, *, aligned: bool) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from tdsl import api, ir
 from tdsl.lower import expressions, points, specialization, tiles
-from tdsl.lower.inductor import bindings, buffer, kernel, launch, loops, lowering, placement
+from tdsl.lower.inductor import bindings, buffer, kernel, launch, loops, lowering, placement, zeros
 from tdsl.lower.inductor.kernel import TemplateKernel
 from tdsl.lower.triton import StoreSlot
 
@@ -56,6 +56,32 @@ def _() -> Iterator[None]:
     with around(
         TemplateKernel, "_fused_load", lambda old, self, slot: old(self, replace(slot, neutral=None))
     ):
+        yield
+
+
+@fault("sigmoid taken for zero at zero")
+def _() -> Iterator[None]:
+    with mock.patch.dict(zeros._AT_ZERO, {"sigmoid": 0.0, "exp": 0.0, "cos": 0.0}):
+        yield
+
+
+@fault("zero times what is loaded in bounds taken for zero")
+def _() -> Iterator[None]:
+    def number(old: Any, self: Any, arg: Any, axis: int) -> float | None:
+        known = old(self, arg, axis)
+        # As if everything that is loaded were finite.
+        return 1.0 if known is None and hasattr(arg, "use_count") else known
+
+    with around(zeros.Zeros, "_number", number):
+        yield
+
+
+@fault("sum taken for zero if one part is")
+def _() -> Iterator[None]:
+    def value(old: Any, op: str, args: Any) -> float | None:
+        return 0.0 if op in ("add", "sub") and 0.0 in args else old(op, args)
+
+    with around(zeros, "_value", value):
         yield
 
 

@@ -299,7 +299,7 @@ def draw(
     low, high = (number_of(part, run) for part in rest[:2])
     found = torch.randint(low, max(high, low) + 1, size, generator=generator).to(dtype)
     if kind == "special":
-        odd = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 0.0, -0.0]).to(dtype)
+        odd = torch.tensor([math.inf, math.nan, -math.inf, -0.0, 0.0, -0.0]).to(dtype)
         picked = odd[torch.randint(0, len(odd) if len(rest) < 3 else rest[2], size, generator=generator)]
         return torch.where(torch.rand(size, generator=generator) < 0.06, picked, found)
     if kind == "zeros":

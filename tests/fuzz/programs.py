@@ -102,6 +102,8 @@ class Plan:
 
     def live(self, *, strict: bool = False) -> list[str]:
         """The lines that something that is seen may depend on. `strict`: that it surely does."""
+        if strict and any(re.search(r"\.fill_\(", line) for line in self.lines):
+            return []  # what was computed before may be lost
         wanted = {word for text in self.returned for word in re.findall(r"\w+", text)}
         kept: list[str] = []
         for line in reversed(self.lines):
@@ -217,6 +219,8 @@ class Builder:
         self.mode = "plain"
         if self.exact:
             self.mode = rng.choices(["plain", "special", "signed"], [0.85, 0.1, 0.05])[0]
+        # An infinity among positive numbers stays one in a sum, where a NaN would hide what else is wrong.
+        self.positive = self.mode == "special" and rng.random() < 0.5
         # More than 2^31 elements from the first to the last of an input.
         self.huge = self.mode == "plain" and self.exact and not self.dynamic and rng.random() < 0.03
         self.mutating = rng.random() < 0.3 and self.mode == "plain" and self.exact
@@ -236,7 +240,8 @@ class Builder:
             around = [size for size in around if size > 1] or [2, 3]
         sizes: list[int] = []
         for _ in range(self.runs):
-            size = self.rng.choice(around)
+            # More often than not there is more than one block.
+            size = max(self.rng.choice(around), self.rng.choice(around) if self.rng.random() < 0.4 else 0)
             if self.rng.random() < 0.03 and not nonempty and not self.dynamic and multiple == 1:
                 size = 0
             sizes.append(max(multiple, size // multiple * multiple) if multiple > 1 else size)
@@ -308,7 +313,7 @@ class Builder:
         elif dtype == "u8":
             spec["values"] = ("ints", 0, int(bound))
         elif self.mode == "special" and is_float(dtype):
-            spec["values"] = ("special", low, int(bound))
+            spec["values"] = ("special", 1, int(bound), 2) if self.positive else ("special", low, int(bound))
         elif self.mode == "signed" and is_float(dtype):
             spec["values"] = ("zeros", low, int(bound))
         elif rng.random() < 0.1 and is_float(dtype):
@@ -601,6 +606,8 @@ class Builder:
             return self.define(text.format(a.name, b.name), self.like(value, dtype=dtype))
         bound, places = max(a.bound, b.bound), max(a.places, b.places)
         op = rng.choice(["+", "-", "*", "maximum", "where", "compare", "add"])
+        if before and self.positive and rng.random() < 0.5:
+            op = "*"
         match op:
             case "+" | "-":
                 text, bound = f"({a.name} {op} {b.name})", a.bound + b.bound
@@ -824,6 +831,16 @@ class Builder:
                 dtype = rng.choice(["f32", "f16", "i32"])
                 bound = min(bound, 8)
             value = self.viewed(dims, dtype, bound, least=param.least)
+        if self.positive and len(dims) == 2 and is_float(value.dtype) and rng.random() < 0.5:
+            # A scale per row or column: infinite where the lanes along the other dimension are outside.
+            scale = self.fresh(rng.choice([(dims[1],), (dims[0], "1")]), value.dtype, 2)
+            bound = value.bound * scale.bound
+            if fits(value.dtype, bound, value.places):
+                return self.fitted(
+                    self.define(f"({value.name} * {scale.name})", self.like(value, bound=bound)),
+                    param.dtype,
+                    param.bound,
+                )
         if param.dtype in ("i8", "u8") and value.dtype == param.dtype and rng.random() < 0.5:
             return value
         for _ in range(rng.choice([0, 0, 1, 1, 2, 3]) if param.least is None else 0):
@@ -1006,14 +1023,14 @@ def sign_safe(made: Template) -> bool:
     """Whether a zero has one sign whoever calculates it: no sum, no maximum."""
     body = made.text.split("for ", 1)[1]
     return not re.search(
-        r"\(-\w|maximum|minimum|[^,(] [+-] |==|floor|where| < | > ",
+        r"maximum|minimum|[^,(] [+-] |==|floor|where| < | > ",
         body.replace("n - ", "").replace("m - ", "").replace("- n", ""),
     )
 
 
 def special_safe(made: Template) -> bool:
     """Whether NaN and infinities have one meaning: no conversion to integers, no place of a maximum."""
-    if made.family not in ("elementwise", "rows"):
+    if made.family not in ("elementwise", "rows", "product"):
         return False
     return not re.search(r"arg|i32\(|i64\(|//|%|cumsum|count|atomic|: i", made.text) and any(
         p.dtype in ("f16", "bf16", "f32", "f64") for p in made.params

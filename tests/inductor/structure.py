@@ -64,7 +64,7 @@ Program = tuple[Callable[..., Any], Sequence[Any]]
 
 def programs() -> dict[str, Program]:
     mm, glu, attend = example(matmul), example(swiglu), example(attention)
-    parts = example(matmul, ("num_stages", "epilogue_subtile=2, num_stages"))
+    parts = example(matmul, ("num_stages=3 if", "num_stages=3, epilogue_subtile=2 if"))
     walking = example(matmul, ("num_stages", "persistent=1, num_stages"))
     described = example(matmul, ("num_stages", "tma=1, persistent=1, num_stages"))
     n, size = 4096, (2, 8, 1024)

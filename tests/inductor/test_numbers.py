@@ -28,6 +28,17 @@ template shifted(x: T[R..., N], less: T[R...]) -> y: T[R..., N]:
     config BLOCK_R=4, BLOCK_N=16
     for r, n in grid(R by BLOCK_R, N by BLOCK_N):
         store y[r, n] = load x[r, n] - load less[r]
+
+template negated(x: T[N], y: T[N]) -> (a: T[N], b: T[N], c: T[N], d: T[N])
+where T in (f16, bf16, f32, f64):
+    config BLOCK=16
+    for n in grid(N by BLOCK):
+        v = load x[n]
+        w = load y[n]
+        store a[n] = -v
+        store b[n] = w / -v
+        store c[n] = -(v * w) - -w
+        store d[n] = -v * -v * -abs(w)
 """
 
 
@@ -47,6 +58,23 @@ def at_least(x):
 @tdsl.template(source=TEXT)
 def shifted(x, less):
     return x - less[..., None]
+
+
+@tdsl.template(source=TEXT)
+def negated(x, y):
+    return -x, y / -x, -(x * y) - -y, -x * -x * -y.abs()
+
+
+def test_a_negative_zero_is_one(device: torch.device) -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        x = torch.tensor(
+            [0.0, -0.0, 2.0, -2.0, 0.0, -0.0, float("nan"), float("inf")], dtype=dtype, device=device
+        )
+        y = torch.tensor([1.0, 1.0, 2.0, 4.0, -0.0, 0.0, 1.0, -2.0], dtype=dtype, device=device)
+        for made, wanted in zip(negated(x, y), negated.reference(x, y), strict=True):
+            assert torch.equal(made.nan_to_num(7), wanted.nan_to_num(7))
+            number = ~wanted.isnan()
+            assert torch.equal(made.signbit() & number, wanted.signbit() & number)
 
 
 def test_a_literal_takes_a_narrow_dtype(device: torch.device) -> None:

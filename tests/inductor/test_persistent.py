@@ -14,7 +14,7 @@ from tdsl.testing import assert_fused, load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
 DEVICE = testing.device()
-NEEDS_GPU = pytest.mark.skipif(DEVICE.type != "cuda", reason="the interpreter has one road")
+NEEDS_GPU = pytest.mark.gpu
 # Blocks have 16 or 32 rows: more tiles than a GPU has multiprocessors, or than the interpreter takes a CPU to have.
 M, N = (900, 700) if DEVICE.type == "cuda" else (110, 75)
 CHOICES = """

@@ -16,7 +16,7 @@ from tdsl.lower.inductor.autotuner import TemplateAutotuner
 from tdsl.testing import assert_fused
 
 DEVICE = testing.device()
-NEEDS_GPU = pytest.mark.skipif(DEVICE.type != "cuda", reason="the interpreter has one road")
+NEEDS_GPU = pytest.mark.gpu
 TEXT = """
 template mm(A: T[M, K], B: T[K, N]) -> C: T[M, N]
 where T in (f16, bf16, f32):

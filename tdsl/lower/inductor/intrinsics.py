@@ -1,9 +1,11 @@
 """What a kernel's module imports for a GPU: an instruction or two a lane.
 
-    nan_max(x, 1)     ->    tl.reduce(x, 1, the larger of two, or NaN)      Inductor's own compare, test and select
-    as_stored(x)      ->    x                                               but nothing contracts across it
+    nan_max(x, 1)         ->    tl.reduce(x, 1, the larger, or NaN)         Inductor's own compare, test and select
+    as_stored(x)          ->    x                                           but nothing contracts across it
+    tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
-`interpreter` has the reductions for Triton's interpreter, which contracts nothing.
+A product of matrices leaves neighbouring columns in one thread, which makes a part of a tile a choice of
+registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing.
 """
 
 from __future__ import annotations
@@ -34,16 +36,51 @@ def nan_min(x, dim):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def as_stored(x):  # type: ignore[no-untyped-def]
-    """x of float32 or float64, on both sides of a fusion as if it had been in memory between: a product that
-    makes it is rounded, and no fma with a sum that it goes into. Adding -0.0 changes no number, and an addition
-    whose rounding is spelled out is never contracted (PTX ISA, `add.rn`). For NVIDIA's GPUs.
+    """x, of a float dtype, on both sides of a fusion as if it had been in memory between: a product that makes
+    it is rounded, and no fma with a sum that it goes into. Adding -0.0 changes no number, and an instruction
+    whose rounding is spelled out is not contracted (PTX ISA, `add`, `fma`). For NVIDIA's GPUs.
     """
     if x.dtype == tl.float64:
         rounded = tl.inline_asm_elementwise(
             "add.rn.f64 $0, $1, 0d8000000000000000;", "=d,d", [x], dtype=tl.float64, is_pure=True, pack=1
         )
-    else:
+    elif x.dtype == tl.float32:
         rounded = tl.inline_asm_elementwise(
             "add.rn.f32 $0, $1, 0f80000000;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
         )
+    elif x.numel == 1:
+        rounded = as_stored(x.to(tl.float32)).to(x.dtype)  # the others take two at a time
+    elif x.dtype == tl.float16:
+        rounded = tl.inline_asm_elementwise(
+            "{ .reg .b32 zero; mov.b32 zero, 0x80008000; add.rn.f16x2 $0, $1, zero; }",
+            "=r,r",
+            [x],
+            dtype=tl.float16,
+            is_pure=True,
+            pack=2,
+        )
+    else:
+        # Before sm_90 there is no addition of these.
+        rounded = tl.inline_asm_elementwise(
+            "{ .reg .b32 one, zero; mov.b32 one, 0x3f803f80; mov.b32 zero, 0x80008000; "
+            "fma.rn.bf16x2 $0, $1, one, zero; }",
+            "=r,r",
+            [x],
+            dtype=tl.bfloat16,
+            is_pure=True,
+            pack=2,
+        )
     return rounded
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def tile_part(tile, part: tl.constexpr, parts: tl.constexpr):  # type: ignore[no-untyped-def]
+    if parts > 1:
+        width: tl.constexpr = tile.shape[len(tile.shape) - 1]
+        halves = tl.reshape(tile, [tile.numel // width, 2, width // 2])
+        left, right = tl.split(tl.permute(halves, (0, 2, 1)))
+        if part < parts // 2:
+            tile = tile_part(left, part, parts // 2)
+        else:
+            tile = tile_part(right, part - parts // 2, parts // 2)
+    return tile

@@ -27,6 +27,7 @@ from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.placement import Placement, place, store_position, tiles_of
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
+    CSEVariable,
     DeferredLine,
     DeviceProperties,
     ExternalTritonTemplateKernel,
@@ -46,6 +47,7 @@ from tdsl.lower.inductor.private import (
     texpr,
 )
 from tdsl.lower.inductor.spelling import kernel_module
+from tdsl.lower.inductor.zeros import Zeros
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot
 
 
@@ -62,9 +64,15 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._captured: dict[int, int] = {}  # position of a store slot in the body -> number of its hook
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
+        self._texts: dict[str, str] = {}  # of the hooks
         self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
         # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
         self._masks: dict[sympy.Symbol, str | None] = {}
+        # The axes outside which a mask is false, by its name.
+        self._masked_axes: dict[str, frozenset[int]] = {}
+        self._wants_zeros = False  # from loads, in the lanes that they leave out
+        self._load_masks: list[str] = []  # of the last load
+        self._padded_with_zeros: set[str] = set()  # points where the prologue is 0 outside by itself
         # Of a stored tile that is made up of indices along several dimensions: the axis of each, and its shape.
         self._tiles: list[tuple[dict[sympy.Symbol, int | None], tuple[str, ...]]] = []
         self._lines: set[str] = set()  # the indices of which somebody wants the vector itself
@@ -127,9 +135,28 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         hook, result = f"<LOAD_INPUT_{slot.point}>", f"_prologue_{slot.point}_result"
         xindex = f"_prologue_{slot.point}_xindex"
         buffer = node.get_name()
+        kernel, zeros = self, Zeros(slot.relied)
 
         class CaptureStore(V.WrapperHandler):  # type: ignore[misc, name-defined]
             """The store to the fused producer's buffer is the value of the load point."""
+
+            def _default(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                value = super()._default(name, args, kwargs)
+                if isinstance(value, CSEVariable):
+                    zeros.note(name, args, str(value), value.dtype)
+                return value
+
+            def load(self, name: str, index: sympy.Expr) -> Any:
+                kernel._wants_zeros, kernel._load_masks = bool(slot.relied), []
+                value = self._inner.load(name, index)
+                kernel._wants_zeros, masks = False, kernel._load_masks
+                # One number has no mask; and masks that are not ours may leave other values.
+                varies = any(symbol in kernel.range_tree_nodes for symbol in index.free_symbols)
+                if varies and masks and all(mask in kernel._masked_axes for mask in masks):
+                    zeros.note_load(
+                        str(value), {axis for mask in masks for axis in kernel._masked_axes[mask]}
+                    )
+                return value
 
             def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
                 V.kernel.store_buffer_names.add(name)
@@ -139,11 +166,15 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     block = tuple(value.shape or ()) == ("XBLOCK",)
                     text = value if block else f"tl.where({xindex} >= 0, {value}, {value})"
                     V.kernel.compute.writeline(f"{result} = {text}")
+                    if slot.relied and zeros.all_zero(str(value)):
+                        kernel._padded_with_zeros.add(slot.point)
 
         lengths = [V.graph.sizevars.simplify(size) for size in node.get_size()]
         self._make_independent_subgraph(hook, sympy_product(lengths), ops_handler=CaptureStore)  # type: ignore[no-untyped-call]
         with self.set_subgraph_body(hook):
-            self._enter_tile(xindex, f"_prologue_{slot.point}_xmask" if slot.mask else None)
+            mask = f"_prologue_{slot.point}_xmask"
+            self._enter_tile(xindex, mask if slot.mask else None)
+            self._masked_axes[mask] = frozenset(range(len(slot.shape)))
             names = _index_names(f"_prologue_{slot.point}_", xindex, lengths)
             if any(names) and xindex not in names:
                 self._set_masks(slot, names, self._name_dimensions(lengths, names))
@@ -250,6 +281,11 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             options.mask_vars = OrderedSet([*sorted(masks), *rest])
             if self._loading and not rest:
                 self._note_row(options, varying)
+        if not stores:
+            self._load_masks = [str(mask) for mask in options.mask_vars]
+        if self._wants_zeros:
+            # Only then is there an `other=0.0` where there is a mask.
+            options._has_rindex = True
         if options.expand_shape is None:
             options.expand_shape = ("XBLOCK",)
         return options
@@ -295,6 +331,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         for name, index, dimension in zip(names, indices, slot.dimensions, strict=True):
             if name is not None:
                 self._masks[index] = f"{name}_mask" if dimension.mask is not None else None
+                self._masked_axes[f"{name}_mask"] = dimension.axes
 
     def _zeros(self, shape: Sequence[str]) -> str:
         return f"tl.zeros({_block_shape(shape)}, {self.index_dtype})"
@@ -369,9 +406,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
 
     def _finalize_partial_render(self, partial_code: str | PartialRender) -> PartialRender:
         with V.set_kernel_handler(self):
-            hooks = {key: hook() for key, hook in self.render_hooks.items()}
+            self._texts = {key: hook() for key, hook in self.render_hooks.items()}
             source = kernel_module(self, self._body_lines())
-        self.render_hooks = {key: lambda text=text: text for key, text in hooks.items()}
+        self.render_hooks = {key: lambda text=text: text for key, text in self._texts.items()}
         return PartialRender(source, self.render_hooks)
 
     def _body_lines(self) -> list[str]:
@@ -437,14 +474,15 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _capture(self, slot: StoreSlot, number: int) -> list[str]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
         shape = _block_shape(slot.shape)
-        lines = [f"_kernel_val_{number} = {_as_stored(_block(slot), slot.dtype)}"]
+        value, lines = f"_kernel_val_{number} = {_as_stored(_block(slot), slot.dtype)}", []
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         xindex = f"x_epilogue{number}_index"
         names = _index_names(f"x_epilogue{number}_", xindex, self.call.results[slot.param].layout.size)
         if not any(names):
             lines.append(f"{xindex} = {self._zeros(slot.shape)}")
-        return [*lines, *self._index_lines(slot, names)]
+        lines += self._index_lines(slot, names)
+        return [value, *_read(lines, self._texts[self._get_store_output_subgraph_name(number)])]
 
     def _fused_load(self, slot: LoadSlot) -> list[str]:
         shape = _block_shape(slot.shape)
@@ -456,10 +494,13 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             lines += self._index_lines(slot, names)
         if slot.mask:
             lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
-        value = _as_stored(f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})", slot.dtype)
+        lines = _read(lines, self._texts[hook])
+        value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
+        if not slot.multiplied:
+            value = _as_stored(value, slot.dtype)
         value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
         lines += [hook, f"{slot.target} = {value}"]
-        if slot.neutral:
+        if slot.neutral and slot.point not in self._padded_with_zeros:
             lines.append(f"{slot.target} = tl.where({slot.neutral}, {slot.target}, {slot.other})")
         return lines
 
@@ -523,9 +564,19 @@ def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
     return len(axes) > 1 and len(frozenset().union(*axes)) == len(slot.shape) > 1
 
 
+def _read(lines: Sequence[str], text: str) -> list[str]:
+    """Those of the assignments that `text`, which follows them, reads, or one of them that it reads."""
+    kept: list[str] = []
+    for line in reversed(lines):
+        if re.search(rf"\b{line.partition(' = ')[0]}\b", text):
+            kept.append(line)
+            text += f"\n{line}"
+    return kept[::-1]
+
+
 def _as_stored(value: str, dtype: str) -> str:
     """A value that crosses a fusion, to the last bit what it would be had it been stored and loaded."""
-    if dtype not in ("f32", "f64"):
+    if dtype not in ("f16", "bf16", "f32", "f64"):
         return value
     device = DeviceProperties.create(V.graph.get_current_device_or_throw())
     return f"as_stored({value})" if device.type == "cuda" else value

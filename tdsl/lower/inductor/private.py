@@ -43,6 +43,8 @@ from torch._inductor.codegen.common import (
     # Argument kinds of a kernel, for Triton's signature and its divisibility hints.
     ArgName,
     ConstexprArg,
+    # A value of a kernel that is being written: its name and dtype.
+    CSEVariable,
     # A line that vanishes if its buffer turns out to be needed by nobody.
     DeferredLine,
     # A removed output stays in the argument table as this marker.

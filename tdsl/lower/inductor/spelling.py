@@ -10,12 +10,12 @@ the C++ wrapper, AOTInductor) takes it like a kernel of its own. What is in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tdsl.lower.functions import DEVICE_FUNCTIONS
+from tdsl.lower.functions import INTRINSICS
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -155,12 +155,14 @@ def module_text(
     inductor_meta: Mapping[str, Any],
     device_type: str,
 ) -> str:
+    used = [name for name in INTRINSICS if any(f"{name}(" in line for line in body)]
+    intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(used)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
         *(INTERPRETED if device_type == "cpu" else COMPILED),
-        *([] if device_type == "cpu" else _device_functions(body)),
+        *([intrinsics] if used and device_type != "cpu" else []),
         "",
         *(["@interpreted"] if device_type == "cpu" else []),
         "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
@@ -183,14 +185,6 @@ def module_text(
     text = "\n" + "\n".join(lines) + "\n"
     assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
     return text
-
-
-def _device_functions(body: Sequence[str]) -> Iterator[str]:
-    """The lines that import the functions of ours that a body calls."""
-    for module, names in DEVICE_FUNCTIONS.items():
-        used = [name for name in names if any(f"{name}(" in line for line in body)]
-        if used:
-            yield f"from {module} import {', '.join(used)}"
 
 
 def cpp_arithmetic(text: str) -> str:
