@@ -35,7 +35,7 @@ from tdsl.lower.triton import Config, TritonSource
 if TYPE_CHECKING:
     from tdsl.lower.inductor.kernel import TemplateKernel
 
-# What a CPU is taken to have: few, so that persistent programs have several tiles each.
+# What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.
 INTERPRETED_PROCESSORS = 4
 COMPILED = (
     "import triton.language as tl",
@@ -118,7 +118,9 @@ def _overwritten(kernel: TemplateKernel) -> list[str]:
 
 def launch_meta(source: TritonSource, device: torch.device) -> dict[str, Any]:
     """The grid of each config, for a launcher in Python and in C++, and which arguments are constants."""
-    processors = DeviceProperties.create(device).multi_processor_count or INTERPRETED_PROCESSORS
+    processors = INTERPRETED_PROCESSORS
+    if device.type != "cpu":
+        processors = DeviceProperties.create(device).multi_processor_count
     grids = {config.constants: programs(config, processors) for config in source.configs}
     return {
         "grid_type": "PrecomputedGrid",
