@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tdsl import testing
 
@@ -19,6 +20,25 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*/*.tdsl"))
 def test_is_one_kernel_and_right(name: str) -> None:
     report = testing.load_module(EXAMPLES / name / f"{name}.py").main()
     assert report.kernels == report.triton == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_opcheck(name: str) -> None:
+    """PyTorch's own check of an operator, with the arguments that the example's program gives it."""
+    example = testing.load_module(EXAMPLES / name / f"{name}.py")
+    seen: list[tuple[torch._ops.OpOverload, tuple[object, ...]]] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func.namespace == "tdsl":
+                seen.append((func, args))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        example.program(*example.inputs())
+    assert seen
+    for op, args in seen:
+        torch.library.opcheck(op, args)
 
 
 def test_the_demo_shows_it_all() -> None:

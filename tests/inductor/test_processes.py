@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 PRELUDE = """
 import torch, tdsl
@@ -105,6 +108,27 @@ print(torch.compile(lambda a, b: mm(a, b) + 0.5)(a, b)[0, 0].item(), counters["i
     assert run(program, **cache) == "4.5 1\n"
     # Without the interpreter the same graph is another program.
     assert run(program, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)) == "4.5 0\n"
+
+
+@pytest.mark.full
+def test_twenty_edits(tmp_path):
+    program = (
+        MATMUL
+        + "print(torch.compile(lambda a, b: mm(a, b) + 0.5)(torch.ones(8, 4), torch.ones(4, 8))[0, 0].item())"
+    )
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "1"}
+    for factor in range(1, 21):
+        assert run(program.replace("acc * 1", f"acc * {factor}"), **cache) == f"{4.0 * factor + 0.5}\n"
+
+
+def test_two_processes_fill_one_cache(tmp_path):
+    program = (
+        MATMUL
+        + "print(torch.compile(lambda a, b: mm(a, b) + 0.5)(torch.ones(8, 4), torch.ones(4, 8))[0, 0].item())"
+    )
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "1"}
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: run(program, **cache), range(2))) == ["4.5\n"] * 2
 
 
 def test_an_edited_helper_is_never_served_from_a_cache(tmp_path):
