@@ -129,6 +129,8 @@ class Expressions:
         if value.dtype == dtype:
             return value
         triton = f"tl.{DTYPES[dtype].triton}"
+        if dtype == "u8" and value.dtype is not None and DTYPES[value.dtype].category == 2:
+            value = self.cast(value, "i32")  # a negative number wraps, as PyTorch's does; Triton's is 0
         if value.dtype is None and not value.tiles:
             text = f"tl.full((), {value.text}, {triton})"
         else:

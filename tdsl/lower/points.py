@@ -57,6 +57,7 @@ class Points:
         dots = [node for node in ir.walk(specialization.kernel) if isinstance(node, ir.Dot)]
         operands = [side for dot in dots for side in (dot.left, dot.right)]
         self._multiplied = {side.point for side in operands if isinstance(side, ir.Load)}
+        self._sums = _sums_of_dots(specialization.kernel)
 
     def rely(self, points: frozenset[str], tile: ir.Tile) -> None:
         """Somebody needs the lanes outside `tile` of these load points to hold zero."""
@@ -144,6 +145,7 @@ class Points:
                 mask=place.mask,
                 plain=f"tl.store({pointer}, {value}{mask})",
                 fusable=not statement.nofuse,
+                summed=isinstance(statement.value, ir.Dot) or _name(statement.value) in self._sums,
             )
         )
 
@@ -315,3 +317,23 @@ def _times(value: Value, stride: Extent) -> str:
 
 def _is_zero(other: str) -> bool:
     return other in ("0", "0.0", "False")
+
+
+def _sums_of_dots(kernel: ir.Kernel) -> frozenset[str]:
+    """The variables that begin as a constant, and to which only dots are added."""
+    found: dict[str, bool] = {}
+    for node in ir.walk(kernel):
+        if isinstance(node, ir.Assign):
+            match node.value:
+                case ir.Fill() | ir.Dot():
+                    right = True
+                case ir.Binary(op="+", left=left, right=ir.Dot()):
+                    right = _name(left) == node.name
+                case _:
+                    right = False
+            found[node.name] = found.get(node.name, True) and right
+    return frozenset(name for name, right in found.items() if right)
+
+
+def _name(expr: ir.Expr) -> str | None:
+    return expr.name if isinstance(expr, ir.VarRef) else None

@@ -111,6 +111,7 @@ class StoreSlot:
     mask: str | None
     plain: str
     fusable: bool
+    summed: bool  # by dots: nothing that is added to it can make one instruction with what it was made by
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,27 +48,25 @@ def as_stored(x):  # type: ignore[no-untyped-def]
         rounded = tl.inline_asm_elementwise(
             "add.rn.f32 $0, $1, 0f80000000;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
         )
-    elif x.numel == 1:
-        rounded = as_stored(x.to(tl.float32)).to(x.dtype)  # the others take two at a time
     elif x.dtype == tl.float16:
         rounded = tl.inline_asm_elementwise(
-            "{ .reg .b32 zero; mov.b32 zero, 0x80008000; add.rn.f16x2 $0, $1, zero; }",
-            "=r,r",
+            "{ .reg .b16 zero; mov.b16 zero, 0x8000; add.rn.f16 $0, $1, zero; }",
+            "=h,h",
             [x],
             dtype=tl.float16,
             is_pure=True,
-            pack=2,
+            pack=1,
         )
     else:
         # Before sm_90 there is no addition of these.
         rounded = tl.inline_asm_elementwise(
-            "{ .reg .b32 one, zero; mov.b32 one, 0x3f803f80; mov.b32 zero, 0x80008000; "
-            "fma.rn.bf16x2 $0, $1, one, zero; }",
-            "=r,r",
+            "{ .reg .b16 one, zero; mov.b16 one, 0x3f80; mov.b16 zero, 0x8000; "
+            "fma.rn.bf16 $0, $1, one, zero; }",
+            "=h,h",
             [x],
             dtype=tl.bfloat16,
             is_pure=True,
-            pack=2,
+            pack=1,
         )
     return rounded
 

@@ -464,7 +464,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _store(self, slot: StoreSlot, position: int) -> list[str]:
         lines = []
         if any(slot.param in joined for joined in self._placement.joined.values()):
-            lines.append(f"_kernel_val_{slot.param} = {_as_stored(_block(slot), slot.dtype)}")
+            lines.append(f"_kernel_val_{slot.param} = {_as_read(slot)}")
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])
         elif not self._is_removed(self.call.result_buffers[slot.param]):
@@ -474,7 +474,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _capture(self, slot: StoreSlot, number: int) -> list[str]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
         shape = _block_shape(slot.shape)
-        value, lines = f"_kernel_val_{number} = {_as_stored(_block(slot), slot.dtype)}", []
+        value, lines = f"_kernel_val_{number} = {_as_read(slot)}", []
         if slot.mask:
             lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
         xindex = f"x_epilogue{number}_index"
@@ -572,6 +572,11 @@ def _read(lines: Sequence[str], text: str) -> list[str]:
             kept.append(line)
             text += f"\n{line}"
     return kept[::-1]
+
+
+def _as_read(slot: StoreSlot) -> str:
+    """The value of a store as what is fused behind it reads it, had it been stored."""
+    return _block(slot) if slot.summed else _as_stored(_block(slot), slot.dtype)
 
 
 def _as_stored(value: str, dtype: str) -> str:
