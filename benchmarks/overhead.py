@@ -398,13 +398,15 @@ PARTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """As Markdown."""
-    text = [
-        f"Host microseconds for each call of a product of {SIZE} x {SIZE} x {SIZE} (median; p10 to p90):",
-        "",
-        "| | a call of the graph | the kernel's launch alone |",
-        "| --- | --- | --- |",
-    ]
+    text = []
     launch = found.get("launch", {})
+    if launch:
+        text += [
+            f"Host microseconds for each call of a product of {SIZE} x {SIZE} x {SIZE} (median; p10 to p90):",
+            "",
+            "| | a call of the graph | the kernel's launch alone |",
+            "| --- | --- | --- |",
+        ]
     for name, one in launch.get("call_us", {}).items():
         title = TITLES[name.partition(",")[0]] + name[len(name.partition(",")[0]) :]
         kernel = launch["kernel_us"].get(name)
