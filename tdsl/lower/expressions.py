@@ -498,6 +498,8 @@ class Expressions:
         (row,) = (tile for tile in left.tiles if tile != expr.tile)
         (column,) = (tile for tile in right.tiles if tile != expr.tile)
         left, right = permuted(left, (row, expr.tile)), permuted(right, (expr.tile, column))
+        if dtype == "f64":
+            left, right = self._opaque(expr.left, left), self._opaque(expr.right, right)
         arguments = [left.text, right.text]
         if acc is not None:
             arguments.append(permuted(acc, (row, column)).text)
@@ -507,6 +509,12 @@ class Expressions:
         if result != "f32":
             arguments.append(f"out_dtype=tl.{DTYPES[result].triton}")
         return Value(text=f"tl.dot({', '.join(arguments)})", dtype=result, tiles=(row, column))
+
+    def _opaque(self, side: ir.Expr, value: Value) -> Value:
+        """An operand of a dot in f64, if it is anything but a load in f64: see `intrinsics.opaque`."""
+        if isinstance(side, ir.Load) and self.dtype(side) == "f64":
+            return value
+        return value.named(f"opaque({value.text})")
 
     def _contraction(self, expr: ir.Dot, left: Value, right: Value, result: str) -> Value:
         """A dot that tl.dot has no form for (a vector, i64): multiply and sum."""

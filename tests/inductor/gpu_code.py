@@ -134,7 +134,8 @@ def compile_kernel(name: str, text: str, target: GPUTarget) -> list[Any]:
             attrs=meta["configs"][0],
         )
         options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
-        compiled.append(triton.compile(source, target=target, options=options))
+        with mock.patch("triton.language.target_info.current_target", lambda: target):
+            compiled.append(triton.compile(source, target=target, options=options))
     grids = {tuple(grid["python"]) for grid in captured["inductor_meta"]["precomputed_grids"]}
     assert grids and captured["inductor_meta"]["grid_type"] == "PrecomputedGrid"
     return compiled
@@ -150,9 +151,21 @@ def _load(name: str, text: str) -> ModuleType:
     return module
 
 
+PRODUCT = """
+template product(a: f64[M, K], b: f16[K, N]) -> c: f64[M, N]:
+    for m, n in grid(M by 16, N by 32):
+        acc = zeros(m, n, dtype=f64)
+        for k in K by 16:
+            acc += dot(load a[m, k], f64(load b[k, n]) * 2)
+        store c[m, n] = acc
+"""
+
+
 def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
+    import tdsl
     from tdsl.testing import load_module
 
+    product = tdsl.template(source=PRODUCT, name="product")(lambda a, b: a @ (b.double() * 2))
     t = load_module(Path(__file__).with_name("templates.py"))
 
     def randn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -179,6 +192,10 @@ def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
         "f32": (
             lambda a, b: torch.exp(t.mm(a, b)),
             (randn(70, 50, dtype=torch.float32), randn(50, 90, dtype=torch.float32)),
+        ),
+        "f64 of f16": (
+            lambda a, b: product(a.double(), b) + 1,
+            (randn(40, 50, dtype=torch.float16), randn(50, 33, dtype=torch.float16)),
         ),
         "f64": (
             lambda a, b: torch.sqrt(t.ew(a, b).abs()),

@@ -14,6 +14,7 @@ EXPECTED = {
     "founding dynamic": 1,
     "even": 1,
     "f32": 1,
+    "f64 of f16": 1,
     "f64": 1,
     "outputs": 1,
     "outputs dynamic": 1,

@@ -2,6 +2,7 @@
 
     nan_max(x, 1)         ->    tl.reduce(x, 1, the larger, or NaN)         Inductor's own compare, test and select
     as_stored(x)          ->    x                                           but nothing contracts across it
+    opaque(x)             ->    x                                           but nothing looks where it comes from
     tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
 A product of matrices leaves neighbouring columns in one thread, which makes a part of a tile a choice of
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.target_info import is_hip
 
 
 @triton.jit
@@ -69,6 +71,18 @@ def as_stored(x):  # type: ignore[no-untyped-def]
             pack=1,
         )
     return rounded
+
+
+@triton.jit
+def opaque(x):  # type: ignore[no-untyped-def]
+    """x of float64, an operand of a dot. Triton 3.7 lays operands out for the narrowest load that it finds behind
+    them, and fails where those of a float64 dot began as 16 bits or fewer.
+    """
+    if is_hip():
+        y = x
+    else:
+        y = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], dtype=tl.float64, is_pure=False, pack=1)
+    return y
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -498,6 +498,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
         if not slot.multiplied:
             value = _as_stored(value, slot.dtype)
+        elif slot.dtype == "f64":
+            value = f"opaque({value})"
         value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
         lines += [hook, f"{slot.target} = {value}"]
         if slot.neutral and slot.point not in self._padded_with_zeros:

@@ -45,7 +45,7 @@ COMPILED = (
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, tile_part, tl_math",
+    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, opaque, tile_part, tl_math",
 )
 
 
