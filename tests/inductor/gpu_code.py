@@ -126,6 +126,11 @@ def compile_kernel(name: str, text: str, target: GPUTarget) -> list[Any]:
         function = getattr(_load(name, text), name)
     meta = captured["triton_meta"]
     compiled = []
+
+    def current_target() -> GPUTarget:
+        return target
+
+    current_target.__triton_builtin__ = True  # type: ignore[attr-defined]
     for config in captured["configs"]:
         source = ASTSource(
             fn=function,
@@ -134,7 +139,7 @@ def compile_kernel(name: str, text: str, target: GPUTarget) -> list[Any]:
             attrs=meta["configs"][0],
         )
         options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
-        with mock.patch("triton.language.target_info.current_target", lambda: target):
+        with mock.patch("triton.language.target_info.current_target", current_target):
             compiled.append(triton.compile(source, target=target, options=options))
     grids = {tuple(grid["python"]) for grid in captured["inductor_meta"]["precomputed_grids"]}
     assert grids and captured["inductor_meta"]["grid_type"] == "PrecomputedGrid"
