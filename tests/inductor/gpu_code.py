@@ -228,7 +228,8 @@ def main(target: str) -> None:
                 continue
             found = kernels(generate(program, args, dynamic=dynamic, properties=properties))
             for kernel, text in found.items():
-                if "HeuristicType.TEMPLATE" in text:
+                # Triton 3.7 has no product in f64 for AMD's.
+                if "HeuristicType.TEMPLATE" in text and not (name == "f64 of f16" and properties is MI300):
                     assert compile_kernel(kernel, text, TARGETS[target])
             print(f"{name}{' dynamic' if dynamic else ''}: {len(found)}", flush=True)
 
