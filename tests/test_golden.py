@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tdsl
 from tdsl import cli, testing
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +34,10 @@ def test_the_founding_scenario_fused(golden: testing.Golden, device: torch.devic
     golden.owns(name)
     if not torch.__version__.startswith(PINNED) or device.type != "cpu":
         pytest.skip(f"the golden was made by torch {PINNED} without a GPU")
-    example = testing.load_module(ROOT / "examples" / "matmul" / "matmul.py")
-    report = testing.assert_fused(example.program, example.inputs())
+    # The README's own template; it shows this kernel.
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    source = text.partition("```tdsl\n")[2].partition("```")[0]
+    matmul = tdsl.template(source=source, name="matmul")(lambda A, B: A @ B)
+    args = (torch.randn(70, 90), torch.randn(90, 50), torch.randn(50))
+    report = testing.assert_fused(lambda A, B, bias: torch.relu(matmul(A, torch.sigmoid(B))) * bias, args)
     golden(name, report.kernel_text)

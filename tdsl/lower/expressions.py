@@ -10,6 +10,7 @@ a dot would see a lane outside. Loads are left to `points`, statements to `emiss
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -138,8 +139,19 @@ class Expressions:
         return replace(value, text=text, strength=values.ATOM, dtype=dtype)
 
     def converted(self, value: Value, dtype: DType) -> Value:
-        """`value` as an operand of arithmetic in `dtype`; a weak scalar stays as it is."""
-        return value if value.dtype is None else self.cast(value, self.specialization.dtype(dtype))
+        """`value` as an operand of arithmetic in `dtype`. A weak scalar stays as it is, but wraps in a narrow
+        integer, as PyTorch's do: Triton knows no literal that is outside, and makes the tile a wider one."""
+        if value.dtype is not None:
+            return self.cast(value, self.specialization.dtype(dtype))
+        if dtype.weak or (name := self.specialization.dtype(dtype)) not in ("u8", "i8", "i16"):
+            return value
+        try:
+            number = int(value.text.strip("()"))
+        except ValueError:
+            return value.named(f"tl.full((), {value.text}, tl.int64).to(tl.{DTYPES[name].triton})")
+        span = 2 ** DTYPES[name].bits
+        wrapped = number % span - (span if name != "u8" and number % span >= span // 2 else 0)
+        return value if wrapped == number else literal(wrapped)
 
     def block(self, value: Value, tiles: tuple[ir.Tile, ...], dtype: str) -> Value:
         """`value` as a full block over `tiles`."""
@@ -210,6 +222,10 @@ class Expressions:
             # Triton's `-x` is `0 - x`, and so not -0.0 where x is 0.0.
             text = f"{operand.inside(values.PRODUCT)} * -1.0"
             return replace(operand, text=text, strength=values.PRODUCT, zero=zero)
+        if expr.op == "~" and operand.dtype == "u8":
+            # Triton's is an exclusive or with -1, which is no u8 in its interpreter.
+            text = f"{operand.inside(values.BITXOR)} ^ 255"
+            return replace(operand, text=text, strength=values.BITXOR, zero=zero)
         text = f"{expr.op}{operand.inside(values.UNARY)}"
         return replace(operand, text=text, strength=values.UNARY, zero=zero, nonnegative=False)
 
@@ -230,6 +246,9 @@ class Expressions:
         if expr.op == "**":
             return self._power(expr, left)
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
+        if self._takes_f32(expr, left, right):
+            # PyTorch calculates with the scalar itself, and rounds the result.
+            left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))
         if expr.op in ("//", "%") and right.dtype is not None and DTYPES[right.dtype].category < 2:
             # Nobody sees the quotient outside, but dividing by zero is not defined even there.
             for tile in right.tiles:
@@ -245,7 +264,17 @@ class Expressions:
         value = Value(
             text=text, strength=strength, dtype=dtype, tiles=tiles, zero=zero, nonnegative=nonnegative
         )
+        if dtype is not None and "f32" in (left.dtype, right.dtype) and dtype != "f32":
+            return self.cast(replace(value, dtype="f32"), dtype)
         return self._divided(value) if expr.op == "/" else value
+
+    def _takes_f32(self, expr: ir.Binary, left: Value, right: Value) -> bool:
+        """Whether f16 or bf16 meets a scalar that it does not hold."""
+        if expr.op not in ("+", "-", "*", "/") or (left.dtype is None) == (right.dtype is None):
+            return False
+        weak = left if left.dtype is None else right
+        dtype = self.dtype(expr)
+        return dtype in ("f16", "bf16") and not _holds(dtype, weak.text)
 
     def _divided(self, value: Value) -> Value:
         """A quotient in its own dtype: Triton divides f16 and bf16 in f32, and leaves it at that."""
@@ -522,6 +551,22 @@ class Expressions:
         product = f"{left.inside(values.PRODUCT)} * {right.inside(values.UNARY)}"
         rest = tuple(tile for tile in tiles if tile != expr.tile)
         return Value(text=f"tl.sum({product}, {tiles.index(expr.tile)})", dtype=result, tiles=rest)
+
+
+def _holds(dtype: str, text: str) -> bool:
+    """Whether a number is one of f16 or bf16; what is no literal may be any."""
+    try:
+        number = float(text)
+        if dtype == "f16":
+            return bool(struct.unpack("e", struct.pack("e", number))[0] == number)
+        return (
+            struct.pack(">f", number)[2:] == b"\0\0"
+            and struct.unpack("f", struct.pack("f", number))[0] == number
+        )
+    except OverflowError:
+        return False
+    except ValueError:
+        return text.startswith('float("')  # inf, nan
 
 
 def _finite_number(text: str) -> bool:

@@ -39,7 +39,7 @@ def test_all_that_ever_failed() -> None:
     assert "0 of them again" in fuzz("--saved")
 
 
-@pytest.mark.parametrize("name", ["<= for <", "second epilogue lost"])
+@pytest.mark.parametrize("name", ["<= for <", pytest.param("second epilogue lost", marks=pytest.mark.full)])
 def test_a_fault_is_found(name: str) -> None:
     assert "1 faults planted, 1 found" in fuzz("--seed", 7, "--graphs", 60, "--faults", name)
 

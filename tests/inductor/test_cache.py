@@ -149,7 +149,12 @@ UNREADABLE = {(".json", "truncated"), (".cubin", "missing")}
 
 
 @pytest.mark.parametrize(
-    "suffix, damage", [(".json", "truncated"), (".json", "missing"), (".cubin", "missing")]
+    "suffix, damage",
+    [
+        (".json", "truncated"),
+        pytest.param(".json", "missing", marks=pytest.mark.full),
+        pytest.param(".cubin", "missing", marks=pytest.mark.full),
+    ],
 )
 def test_machine_code_that_cannot_be_read(tmp_path, suffix, damage):
     program = (

@@ -158,7 +158,7 @@ if torch.cuda.is_available():
 """
 
 
-@both
+@pytest.mark.parametrize("program", [pytest.param(Founding, marks=pytest.mark.full), Outputs])
 def test_a_package_runs_in_another_process(program, tmp_path):
     inputs = program.inputs()
     exported = torch.export.export(program(), inputs)

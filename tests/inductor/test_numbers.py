@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import tdsl
@@ -91,3 +92,53 @@ def test_a_literal_takes_a_wide_dtype(device: torch.device) -> None:
 def test_an_input_of_no_dimensions_is_read_by_a_template(device: torch.device) -> None:
     x, by = torch.randn(40, device=device), torch.randn((), device=device)
     testing.assert_fused(lambda x, by: shifted(x, by).relu() * by, (x, by), exact=True)
+
+
+NARROW = """
+template narrow(a: T[M, N], s: int) -> (p: f32[M, N], q: f32[M, N], r: T[M, N], t: bool[M, N])
+where T in (i8, u8, i16):
+    for m, n in grid(M by 8, N by 16):
+        x = load a[m, n]
+        store p[m, n] = f32(x * N - s)
+        store q[m, n] = f32((x + 200) * 3 & 255)
+        store r[m, n] = ~x + (-3)
+        store t[m, n] = x > s
+"""
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16])
+def test_a_scalar_wraps_in_a_narrow_integer(dtype, dynamic):
+    def reference(a, s):
+        return (a * a.shape[1] - s).float(), ((a + 200) * 3 & 255).float(), ~a + -3, a > s
+
+    narrow = tdsl.template(source=NARROW, name="narrow")(reference)
+    a = torch.randint(0, 128, (13, 300)).to(dtype)
+    testing.assert_fused(lambda a, s: narrow(a, s), (a, 100), kernels=1, dynamic=dynamic)
+
+
+ROUNDED = """
+template rounded(a: T[M, N], s: float) -> (p: f32[M, N], q: f32[M, N])
+where T in (f16, bf16):
+    for m, n in grid(M by 8, N by 16):
+        x = load a[m, n]
+        store p[m, n] = f32(x * s + 0.1)
+        store q[m, n] = f32(N / x - 2.0)
+"""
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_scalar_is_not_rounded_but_the_result_is(dtype, dynamic):
+    def reference(a, s):
+        def held(x):
+            return x.to(dtype).float()
+
+        return held(held(a.float() * s) + 0.1), held(held(a.shape[1] / a.float()) - 2.0)
+
+    rounded = tdsl.template(source=ROUNDED, name="rounded")(reference)
+    a = (torch.rand(13, 300) + 1).to(dtype)
+    for got, want in zip(
+        torch.compile(lambda a, s: rounded(a, s), dynamic=dynamic)(a, 0.3), reference(a, 0.3), strict=True
+    ):
+        assert torch.equal(got, want)

@@ -131,6 +131,7 @@ def test_two_processes_fill_one_cache(tmp_path):
         assert list(pool.map(lambda _: run(program, **cache), range(2))) == ["4.5\n"] * 2
 
 
+@pytest.mark.full
 def test_an_edited_helper_is_never_served_from_a_cache(tmp_path):
     program = (
         MATMUL
