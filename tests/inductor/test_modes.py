@@ -57,6 +57,8 @@ class Outputs(torch.nn.Module):
 
 PROGRAMS = [Founding, Outputs]
 both = pytest.mark.parametrize("program", PROGRAMS)
+# What takes long: one of the two by default.
+slow = pytest.mark.parametrize("program", [pytest.param(Founding, marks=pytest.mark.full), Outputs])
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +136,7 @@ def test_cpp_wrapper(program, at_compile_time):
 
 
 @pytest.mark.skipif(GPU, reason="what a CPU does instead")
-@both
+@slow
 def test_cpp_wrapper_on_a_cpu_takes_the_reference(program):
     compiled = torch.compile(program(), fullgraph=True, options={"cpp_wrapper": True})
     inputs = program.inputs()
@@ -158,7 +160,7 @@ if torch.cuda.is_available():
 """
 
 
-@pytest.mark.parametrize("program", [pytest.param(Founding, marks=pytest.mark.full), Outputs])
+@slow
 def test_a_package_runs_in_another_process(program, tmp_path):
     inputs = program.inputs()
     exported = torch.export.export(program(), inputs)
@@ -176,7 +178,7 @@ def test_a_package_runs_in_another_process(program, tmp_path):
         assert len(names) == 1 and names[0].startswith("triton_"), names
 
 
-@both
+@slow
 def test_a_package_of_open_sizes(program, tmp_path):
     inputs = program.inputs()
     rows = torch.export.Dim("rows", min=2, max=4096)
@@ -219,7 +221,7 @@ def test_graph_cache(program, cached, tmp_path, monkeypatch):
     assert counters["inductor"]["fxgraph_cache_hit"] == cached
 
 
-@both
+@slow
 def test_one_compile_thread(program):
     program = program.__name__
     run(f"""
