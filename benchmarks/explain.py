@@ -29,14 +29,13 @@ class Chosen:
     spills: int | None
     shared: int | None
     programs: int
-    candidates: int
 
     def __str__(self) -> str:
         config = ", ".join(f"{name.rstrip('_')}={value}" for name, value in self.config.items())
         return (
             f"{self.name}: {config}, num_warps={self.num_warps}, num_stages={self.num_stages}; "
             f"{self.registers} registers, {self.spills} bytes spilled, {self.shared} bytes shared; "
-            f"{self.programs or 'some'} programs; best of {self.candidates}"
+            f"{self.programs or 'some'} programs"
         )
 
 
@@ -74,7 +73,6 @@ def _chosen(name: str, tuner: Any, launcher: Any) -> Chosen:
         spills=getattr(launcher, "n_spills", None),
         shared=getattr(launcher, "shared", None),
         programs=_programs(tuner.inductor_meta, config.kwargs),
-        candidates=len(tuner.configs or ()) or 1,
     )
 
 

@@ -188,17 +188,14 @@ def choices(results: dict[str, Any]) -> Iterator[str]:
             config = ", ".join(f"{name.rstrip('_')}={value}" for name, value in kernel["config"].items())
             found.append(
                 f"| {row} | {reached} | {config}, {kernel['num_warps']} warps, {kernel['num_stages']} stages | "
-                f"{kernel['registers']} | {kernel['spills']} | {kernel['shared']} | {kernel['programs'] or ''} | "
-                f"{kernel['candidates']} |"
+                f"{kernel['registers']} | {kernel['spills']} | {kernel['shared']} | {kernel['programs'] or ''} |"
             )
     if found:
         yield ""
         yield "What our kernels reach, and what was chosen for them:"
         yield ""
-        yield (
-            "| row | TB/s | TFLOP/s | config | registers | spilled bytes | shared bytes | programs | candidates |"
-        )
-        yield "|" + " --- |" * 9
+        yield ("| row | TB/s | TFLOP/s | config | registers | spilled bytes | shared bytes | programs |")
+        yield "|" + " --- |" * 8
         yield from found
 
 

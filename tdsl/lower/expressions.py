@@ -245,7 +245,10 @@ class Expressions:
             return self._comparison(expr, left, right)
         if expr.op == "**":
             return self._power(expr, left)
+        given = right
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
+        if expr.op in ("//", "%") and given.dtype is None and right.text == "0":
+            right = given  # a divisor that wraps to 0 is Triton's error, as it is PyTorch's, and no number
         if self._takes_f32(expr, left, right):
             # PyTorch calculates with the scalar itself, and rounds the result.
             left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))

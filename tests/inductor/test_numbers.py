@@ -142,3 +142,14 @@ def test_a_scalar_is_not_rounded_but_the_result_is(dtype, dynamic):
         torch.compile(lambda a, s: rounded(a, s), dynamic=dynamic)(a, 0.3), reference(a, 0.3), strict=True
     ):
         assert torch.equal(got, want)
+
+
+def test_a_divisor_that_wraps_to_zero_is_an_error():
+    source = """
+template left(a: u8[N]) -> c: u8[N]:
+    for n in grid(N by 16):
+        store c[n] = load a[n] % 256
+"""
+    left = tdsl.template(source=source, name="left")(lambda a: a % 256)
+    with pytest.raises(Exception, match="256"):
+        torch.compile(left)(torch.arange(20, dtype=torch.uint8))
