@@ -349,8 +349,8 @@ class Builder:
         self.values.append(value)
         return value
 
-    def viewed(self, dims: Sequence[str], dtype: str, bound: float, **more: Any) -> Value:
-        """An input of which a view has the dimensions that are wanted."""
+    def viewed(self, dims: Sequence[str], dtype: str, bound: float, *, steps: int = 0, **more: Any) -> Value:
+        """An input of which a view has the dimensions that are wanted; `steps` of pointwise work before the view."""
         rng = self.rng
         options = ["plain"] * 5
         plain_dims = all(dim.isidentifier() for dim in dims)
@@ -359,7 +359,7 @@ class Builder:
         if dims and plain_dims:
             options += ["slice", "step", "flip", "offset", "unsqueeze", "narrow"]
         if len(dims) == 2 and plain_dims:
-            options += ["flatten", "expand", "gather", "permute3"]
+            options += ["flatten", "expand", "columns", "gather", "permute3"]
         choice = rng.choice(options)
         if self.huge:
             choice = "plain"
@@ -371,6 +371,9 @@ class Builder:
 
         def made(text: str, base: Value) -> Value:
             self.features.add(choice)
+            for _ in range(steps):
+                base = self.grow(base, before=True)
+                self.features.add("view of work")
             return self.define(text.format(base.name), self.like(base, dims=tuple(dims)), view_of=base)
 
         match choice:
@@ -410,12 +413,16 @@ class Builder:
                     del self.inputs[base.name]
                     return self.fresh(dims, dtype, bound, **more)
                 found = made(f"{{}}.view(-1, {text})", base)
-            case "expand":
-                text = self.size_text(dims[0])
+            case "expand" | "columns":
+                text = self.size_text(dims[0 if choice == "expand" else 1])
                 if text is None:
                     return self.fresh(dims, dtype, bound, **more)
-                base = self.fresh(["1", dims[1]], dtype, bound, **more)
-                found = made(f"{{}}.expand({text}, -1)", base)
+                if choice == "expand":
+                    base = self.fresh(["1", dims[1]], dtype, bound, **more)
+                    found = made(f"{{}}.expand({text}, -1)", base)
+                else:
+                    base = self.fresh(dims[:1], dtype, bound, **more)
+                    found = made(f"{{}}[:, None].expand(-1, {text})", base)
                 found.writable = False
                 return found
             case "gather":
@@ -688,8 +695,11 @@ class Builder:
             for name in re.findall(r"[A-Z]", token)
         }
         given: list[tuple[Param, Value | str]] = []
+        overlapping = self.overlapping(made, binding) if rng.random() < 0.3 else {}
         for param in made.params:
-            if param.kind in ("float", "int"):
+            if param.name in overlapping:
+                given.append((param, overlapping[param.name]))
+            elif param.kind in ("float", "int"):
                 given.append((param, self.scalar(param)))
             elif param.kind == "const":
                 given.append((param, repr(param.value)))
@@ -698,7 +708,7 @@ class Builder:
             else:
                 given.append((param, self.argument(param, binding, made)))
         # What is written in place may be read, too: its old values are meant.
-        sharing = rng.random() < 0.5
+        sharing = bool(overlapping) or rng.random() < 0.5
         written = {value.root for param, value in given if param.inout and isinstance(value, Value)}
         arguments = []
         for param, value in given:
@@ -831,7 +841,8 @@ class Builder:
             ):
                 dtype = rng.choice(["f32", "f16", "i32"])
                 bound = min(bound, 8)
-            value = self.viewed(dims, dtype, bound, least=param.least)
+            steps = rng.choice([1, 1, 2]) if param.least is None and rng.random() < 0.2 else 0
+            value = self.viewed(dims, dtype, bound, least=param.least, steps=steps)
         if self.positive and len(dims) == 2 and is_float(value.dtype) and rng.random() < 0.5:
             # A scale per row or column: infinite where the lanes along the other dimension are outside.
             scale = self.fresh(rng.choice([(dims[1],), (dims[0], "1")]), value.dtype, 2)
@@ -900,6 +911,48 @@ class Builder:
     @functools.cached_property
     def written(self) -> set[int]:
         return set()
+
+    def overlapping(self, made: Template, binding: Mapping[str, tuple[str, ...]]) -> dict[str, Value]:
+        """A tensor that is written in place and one that is read, which share some of their elements, or all."""
+        rng = self.rng
+        pairs = [
+            (written, read)
+            for written in made.params
+            for read in made.params
+            if written.inout
+            and read.kind == "tensor"
+            and not read.inout
+            and read.dtype == written.dtype
+            and read.least is None
+            and written.dims == read.dims
+            and all(len(binding.get(dim, ())) == 1 for dim in written.dims)
+        ]
+        if not pairs or not self.exact or self.mode != "plain":
+            return {}
+        written, read = rng.choice(pairs)
+        dims = [binding[dim][0] for dim in written.dims]
+        if not dims or not all(dim.isidentifier() for dim in dims):
+            return {}
+        d = rng.randrange(len(dims))
+        grown = [f"{dim} + 2" if at == d else dim for at, dim in enumerate(dims)]
+        base = self.fresh(grown, written.dtype, min(written.bound, read.bound))
+        if not base.writable:
+            return {}
+        self.features.add("overlapping")
+        found = {}
+        cuts = rng.sample(["2:", "1:-1", ":-2"], 2)
+        if rng.random() < 0.4:
+            cuts[1] = cuts[0]
+        for param, cut in zip((written, read), cuts, strict=True):
+            text = ", ".join(cut if at == d else ":" for at in range(len(dims)))
+            value = self.like(base, dims=tuple(dims))
+            found[param.name] = self.define(f"{base.name}[{text}]", value, view_of=base)
+        self.used_inout = True
+        self.written.add(base.root)
+        for other in self.values:
+            if other.root == base.root:
+                other.bound = max(other.bound, written.bound)
+        return found
 
     def mutate(self) -> None:
         rng = self.rng
@@ -986,7 +1039,7 @@ class Builder:
             exact=self.exact,
             signed=self.mode == "signed",
             dynamic=None if self.dynamic else False,
-            eager=rng.random() < 0.12,
+            eager=rng.random() < (0.5 if "overlapping" in self.features else 0.12),
             again=rng.random() < 0.3 or any("accumulate" in made.text for made in self.templates),
             tolerance=max(t.tolerance for t in unique.values()) * 4,
             families=tuple(t.family for t in unique.values()),

@@ -202,53 +202,94 @@ def a_reshape_that_copies(y, x):
     return y, z
 
 
-@program(None, 200, 100)
+@program(2, 200, 100)
 def a_slice_of_a_temporary(a, x):
     y = a * 2
     axpy(y[50:150], x, 2.0)
     return y.relu(), y[40:60]
 
 
-@program(None, 200, 100)
+@program(2, 200, 100)
 def slices_that_overlap_one_after_the_other(y, x):
     axpy(y[:100], x, 2.0)
     axpy(y[50:150], x, 2.0)
     return y
 
 
-@program(None, (4, 50), 50)
+@program(4, (4, 50), 50)
 def row_by_row(y, x):
     for i in range(4):
         axpy(y[i], x, float(i))
     return y
 
 
-@program(None, (4, 50), 4)
+@program(1, (4, 50), 4)
 def a_column(y, x):
     axpy(y.T[1], x, 2.0)
     return y
 
 
-@program(None, (4, 50), 4)
+@program(2, (6, 2, 50), (6, 3))
+def a_part_behind_several_views(y, x):
+    z = x * 2
+    swap(y.permute(2, 0, 1)[4:7, :, 1].T, z)
+    return z
+
+
+@program(1, (40, 5), 70)
+def a_part_of_a_flat_view(y, x):
+    axpy(y.view(-1)[20:90], x, 2.0)
+    return y
+
+
+@program(1, (5, 8), 8)
+def a_row_of_a_tensor_in_another_order(y, x):
+    axpy(y.t()[3], x[:5], 2.0)
+    return y.t()
+
+
+@program(2, (4, 50), 50)
+def a_row_after_the_tensor_was_read(y, x):
+    old = y.sum(0)
+    axpy(y.T[:, 1], x, 2.0)
+    return old
+
+
+@program(None, (4, 50), 50)
+def a_row_and_all_that_was_there_before(y, x):
+    old = y.clone()
+    axpy(y.T[:, 1], x, 2.0)
+    return old * y
+
+
+@program(None, (4, 50), 50)
+def a_row_then_all_of_it(y, x):
+    axpy(y.T[:, 1], x, 2.0)
+    y.mul_(2)
+    axpy(y.T[:, 3], x, 1.0)
+    return y
+
+
+@program(2, (4, 50), 4)
 def a_column_of_a_temporary(a, x):
     y = a + 1
     axpy(y[:, 3], x, 2.0)
     return y
 
 
-@program(None, (20, 33), (33, 20))
+@program(1, (20, 33), (33, 20))
 def transposed(a, b):
     swap(a, b.T)
 
 
-@program(None, (20, 33), (33, 20))
+@program(1, (20, 33), (33, 20))
 def transposed_temporaries(a, b):
     c, d = a * 2, (b + 1).T
     swap(c, d)
     return c, d, c + d
 
 
-@program(None, (20, 66))
+@program(2, (20, 66))
 def halves(y):
     swap(y[:, :33], y[:, 33:])
     return y
@@ -261,7 +302,7 @@ def halves_of_a_temporary(a):
     return y
 
 
-@program(None, (20, 99), (20, 33))
+@program(2, (20, 99), (20, 33))
 def parts_of_an_argument(qkv, c):
     s = rotate(qkv[:, :33], qkv[:, 33:66], c)
     return s, qkv[:, 66:] + 1
@@ -275,7 +316,7 @@ def parts_of_a_temporary(x, c):
     return s * 2, q + k, v, qkv
 
 
-@program(None, 100, 50)
+@program(3, 100, 50)
 def chunks(y, x):
     a, b = y.chunk(2)
     axpy(a, x, 2.0)

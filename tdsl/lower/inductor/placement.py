@@ -162,10 +162,12 @@ def _needed(placement: Placement, param: str) -> set[str]:
 def _true_reads(node: BaseSchedulerNode) -> list[Dep]:
     """What a node reads, without what is there for the order of nodes only."""
     mutated = {name for buffer in node.get_outputs() for name in buffer.get_mutations()}
+    real = V.graph.scheduler.mutation_real_name  # each write in place gives a tensor another name
     return [
         dep
         for dep in node.read_writes.reads
-        if not isinstance(dep, WeakDep) and not (isinstance(dep, StarDep) and dep.name in mutated)
+        if not isinstance(dep, WeakDep)
+        and not (isinstance(dep, StarDep) and real.get(dep.name, dep.name) in mutated)
     ]
 
 

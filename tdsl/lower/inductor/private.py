@@ -77,6 +77,9 @@ from torch._inductor.codegen.triton_utils import (
     # Argument name -> Triton type.
     signature_to_meta,
 )
+
+# How a backend gets at a graph before it is lowered, and names itself in the key of a cached one.
+from torch._inductor.custom_graph_pass import CustomGraphModulePass, get_hash_for_files
 from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep, index_vars_no_squeeze
 from torch._inductor.ir import (
     BaseView,
@@ -246,8 +249,11 @@ def keep_templates_from_inversion(scheduler: Any) -> None:
     scheduler._templates_are_kept = True
 
 
-def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None:
-    """Where `device` is scheduled by exactly `base`, schedules it by `extended`."""
+def extend_scheduling(
+    device: str, base: type[Any], extended: type[Any], graph_pass: CustomGraphModulePass
+) -> None:
+    """Where `device` is scheduled by exactly `base`, schedules it by `extended`; and lets `graph_pass` see its graphs
+    before they are lowered, if nothing of somebody else's does."""
     init_backend_registration()
     before = get_scheduling_for_device(device)
     wrapper = get_wrapper_codegen_for_device(device)
@@ -263,7 +269,7 @@ def extend_scheduling(device: str, base: type[Any], extended: type[Any]) -> None
         wrapper,
         get_wrapper_codegen_for_device(device, cpp_wrapper=True),
         get_wrapper_codegen_for_device(device, fx_wrapper=True),
-        get_custom_backend_pass_for_device(device),
+        get_custom_backend_pass_for_device(device) or graph_pass,
         get_custom_backend_config_for_device(device),
     )
 

@@ -27,6 +27,7 @@ from tdsl.lower.inductor.private import (
     inductor_config,
     keep_templates_from_inversion,
 )
+from tdsl.lower.inductor.reinplacing import Reinplacing
 from tdsl.lower.inductor.tuning import compile_ahead
 
 
@@ -168,5 +169,5 @@ def _is_copied_back(node: BaseSchedulerNode) -> bool:
 
 def extend_schedulings() -> None:
     """Registers ours in place of Inductor's own for CPUs and GPUs. What somebody else registered stays."""
-    extend_scheduling("cpu", CppScheduling, CpuScheduling)
-    extend_scheduling("cuda", CUDACombinedScheduling, GpuScheduling)
+    extend_scheduling("cpu", CppScheduling, CpuScheduling, Reinplacing())
+    extend_scheduling("cuda", CUDACombinedScheduling, GpuScheduling, Reinplacing())
