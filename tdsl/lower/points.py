@@ -117,19 +117,40 @@ class Points:
 
     def store(self, statement: ir.Store) -> None:
         dtype = self.specialization.dtype(self.specialization.kernel.tensor(statement.param).dtype)
-        value = self.expressions.block(self.expressions.emit(statement.value), statement.tiles, dtype)
+        source = self._before_cast(statement.value, dtype)
+        computed = self.expressions.emit(source)
+        if computed.dtype is not None and _is_wider_float(dtype, computed.dtype):
+            computed = self.expressions.block(computed, statement.tiles, computed.dtype)
+            value = self.expressions.cast(computed, dtype)
+        else:
+            value = computed = self.expressions.block(computed, statement.tiles, dtype)
+        summed = isinstance(source, ir.Dot) or _name(source) in self._sums or not self._is_float(source)
         tile = self.specialization.subtiled_tile(statement)
         if tile is None:
-            self._store(statement, value.text, dtype)
+            self._store(
+                statement, value.text, dtype, None if summed else (computed.text, computed.dtype or dtype)
+            )
             return
         value = self._named(value, f"{statement.param}_value")
         with self.tiles.parts(tile) as part:
             text = f"tile_part({value.text}, {part}, {SUBTILES})"
             if len(statement.tiles) > 2:
                 text = f"tl.reshape({text}, {self.tiles.shape(statement.tiles)})"
-            self._store(statement, text, dtype)
+            self._store(statement, text, dtype, None if summed else (text, dtype))
 
-    def _store(self, statement: ir.Store, value: str, dtype: str) -> None:
+    def _before_cast(self, value: ir.Expr, dtype: str) -> ir.Expr:
+        """What a stored value is a cast of, if the cast widens it or makes a float of an integer."""
+        if not isinstance(value, ir.Cast) or value.operand.type.dtype.weak:
+            return value
+        inner = self.specialization.dtype(value.operand.type.dtype)
+        same = self.specialization.dtype(value.type.dtype) == dtype
+        return value.operand if same and _is_wider_float(dtype, inner) else value
+
+    def _is_float(self, value: ir.Expr) -> bool:
+        dtype = value.type.dtype
+        return dtype.weak or DTYPES[self.specialization.dtype(dtype)].category == 2
+
+    def _store(self, statement: ir.Store, value: str, dtype: str, computed: tuple[str, str] | None) -> None:
         place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
         pointer = self._pointer(statement.param, place)
         mask = f", mask={place.mask}" if place.mask is not None else ""
@@ -145,7 +166,7 @@ class Points:
                 mask=place.mask,
                 plain=f"tl.store({pointer}, {value}{mask})",
                 fusable=not statement.nofuse,
-                summed=isinstance(statement.value, ir.Dot) or _name(statement.value) in self._sums,
+                computed=computed,
             )
         )
 
@@ -313,6 +334,12 @@ def _times(value: Value, stride: Extent) -> str:
     if stride == 1:
         return value.inside(values.SUM)
     return f"{value.inside(values.PRODUCT)} * {_factor(stride)}"
+
+
+def _is_wider_float(dtype: str, than: str) -> bool:
+    """Whether a cast to a float keeps every value of a narrower one, or makes a float of an integer."""
+    wide, narrow = DTYPES[dtype], DTYPES[than]
+    return wide.category == 2 and (narrow.category < 2 or narrow.bits < wide.bits)
 
 
 def _is_zero(other: str) -> bool:

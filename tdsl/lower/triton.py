@@ -111,7 +111,9 @@ class StoreSlot:
     mask: str | None
     plain: str
     fusable: bool
-    summed: bool  # by dots: nothing that is added to it can make one instruction with what it was made by
+    # The block that arithmetic made, and its dtype: what is added to it must not make one instruction with that. The
+    # value itself, or what was cast to it; None if dots summed it up, or it was an integer.
+    computed: tuple[str, str] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,3 +222,5 @@ def perform(task: Task, device: str) -> Answer:
         return answer(failure.kind, failure.message)
     finally:
         torch._dynamo.reset()
+        if device == "cuda":
+            torch.cuda.empty_cache()  # the GPU is shared with other processes, and some inputs are huge

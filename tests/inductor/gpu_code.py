@@ -166,11 +166,22 @@ template product(a: f64[M, K], b: f16[K, N]) -> c: f64[M, N]:
 """
 
 
+LARGEST = """
+template largest(a: f32[M, N], d: bf16[M]) -> y: f64[M, N]:
+    config BLOCK_M=16, num_warps=2
+    for m, n in grid(M by BLOCK_M, N by 16):
+        x = where(n != 40, load a[m, n], 0.0)
+        z = where(x == load a[M - 1 - m, n], x, load a[M - 1 - m, n])
+        store y[m, n] = where(z >= load d[m], z, load d[m])
+"""
+
+
 def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
     import tdsl
     from tdsl.testing import load_module
 
     product = tdsl.template(source=PRODUCT, name="product")(lambda a, b: a @ (b.double() * 2))
+    largest = tdsl.template(source=LARGEST, name="largest")(lambda a, d: a.double())
     t = load_module(Path(__file__).with_name("templates.py"))
 
     def randn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -179,6 +190,10 @@ def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
     def outputs(x: torch.Tensor, w: torch.Tensor) -> Any:
         y, mean, rstd = t.ln(torch.tanh(x), w, w, 1e-5)
         return torch.relu(y) + x, mean * 2, y.float() / rstd.unsqueeze(-1)
+
+    def several_doubles(a: torch.Tensor, d: torch.Tensor, c: torch.Tensor) -> Any:
+        y = largest(a, d)
+        return (c < y).double(), y * 2, torch.add(y * 2, a, alpha=2)
 
     @torch.func.functionalize
     def in_place(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -205,6 +220,11 @@ def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
         "f64": (
             lambda a, b: torch.sqrt(t.ew(a, b).abs()),
             (randn(20, 33, dtype=torch.float64), randn(20, 33, dtype=torch.float64)),
+        ),
+        # Triton 3.7 cannot compile this where it does not see the cast of what is stored.
+        "f64 of f32": (
+            several_doubles,
+            (randn(32, 32, dtype=torch.float32), randn(32), randn(32, 1, dtype=torch.float64)),
         ),
         "outputs": (outputs, (randn(3, 7, 40), randn(40))),
         "scalars": (lambda x, w: [o * 2 for o in t.ln(x * 3, w, None, 1e-5)], (randn(40), randn(40))),

@@ -16,6 +16,7 @@ EXPECTED = {
     "f32": 1,
     "f64 of f16": 1,
     "f64": 1,
+    "f64 of f32": 1,
     "outputs": 1,
     "outputs dynamic": 1,
     "scalars": 1,

@@ -229,7 +229,7 @@ def a_column(y, x):
     return y
 
 
-@program(2, (6, 2, 50), (6, 3))
+@program(1, (6, 2, 50), (6, 3))
 def a_part_behind_several_views(y, x):
     z = x * 2
     swap(y.permute(2, 0, 1)[4:7, :, 1].T, z)
@@ -501,6 +501,19 @@ def test_arguments_that_are_views_of_one_tensor():
     assert_fused(lambda y, z: axpy(y, z, 2.0), (base[:70], base[70:140]), kernels=None)
     rows = torch.randn(20, 66)
     assert_fused(lambda a, b: swap(a, b), (rows[:, :33], rows[:, 33:]), kernels=None)
+
+
+@pytest.mark.parametrize("view", [lambda y: y, lambda y: y[1], lambda y: y.T])
+def test_a_clone_of_what_was_written_is_no_part_of_it(view):
+    def function(y, x):
+        axpy(y.T[:, 1], x, 2.0)
+        return view(y).clone()
+
+    y, x = torch.randn(4, 50), torch.randn(50)
+    clone = torch.compile(function, fullgraph=True)(y, x)
+    want = view(y).clone()
+    y.zero_()
+    assert_same_bits(clone, want)
 
 
 def test_the_copy_back_allocates_nothing():

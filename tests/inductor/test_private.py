@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 from pathlib import Path
 
@@ -85,6 +86,8 @@ OVERRIDDEN = {
     private_runtime.AutotuneCache: ("create",),
     private.SchedulerNode: ("apply_new_loop_order", "refresh_dependencies"),
     private.LoopBody: ("get_all_read_expr", "get_all_write_expr"),
+    private.CustomGraphModulePass: ("__call__", "uuid"),
+    private.TracingContext: ("try_get",),
 }
 
 
@@ -124,6 +127,15 @@ def test_the_arguments_that_ours_take():
     ]
     stock = private_runtime.triton_heuristics.cached_autotune
     assert "caching_autotuner_cls" in inspect.signature(stock).parameters
+
+
+def test_what_is_known_of_the_outputs_of_a_graph():
+    from torch._functorch._aot_autograd.schemas import OutputAliasInfo, ViewAndMutationMeta
+
+    assert {"output_info", "tokens"} <= {field.name for field in dataclasses.fields(ViewAndMutationMeta)}
+    assert "num_mutated_inp_runtime_indices" in inspect.getsource(ViewAndMutationMeta)
+    assert "output_type" in {field.name for field in dataclasses.fields(OutputAliasInfo)}
+    assert {"non_alias", "alias_of_input", "is_input"} <= set(private.OutputType.__members__)
 
 
 def test_nobody_else_imports_private_names():

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import triton
 
 from tdsl import testing
 from tdsl.lower.inductor import private, private_runtime, tuning
@@ -205,6 +206,23 @@ def test_each_candidate_is_told_as_it_is_timed(timing, caplog):
     assert lines[1].startswith("kernel: 3.0000 ms, 32 registers, 0 spilled, 1024 bytes shared: ")
     assert lines[2].startswith("kernel: 1.0000 ms")
     assert lines[3].startswith("kernel: the winner is ") and len(lines) == 4
+
+
+def test_what_triton_fails_to_compile_is_tried_with_more_warps(monkeypatch, caplog):
+    def precompile(self, config):
+        if config.num_warps < enough:
+            raise RuntimeError("PassManager::run failed")
+        return config
+
+    monkeypatch.setattr(private_runtime.CachingAutotuner, "_precompile_config", precompile)
+    config = triton.Config({"BLOCK_": 16}, num_warps=2)
+    enough = 8
+    made = autotuner()._precompile_config(config)
+    assert (made.num_warps, made.kwargs, config.num_warps) == (8, {"BLOCK_": 16}, 2)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    enough = 16
+    with pytest.raises(RuntimeError, match="PassManager"):
+        autotuner()._precompile_config(config)
 
 
 def test_torch_logs_shows_it(tmp_path):

@@ -4,7 +4,7 @@
     @triton.jit
 
 Two threads may make the first call at the same time; a cache file may be truncated, or its folder full; a
-candidate's `maxnreg` and `num_ctas` count; any thread may launch what needs descriptors; and each candidate's time
+candidate's `maxnreg` and `num_ctas` count; what Triton fails to compile is tried with more warps; any thread may launch what needs descriptors; and each candidate's time
 is told as it is known. This module is imported by compile workers: nothing here may import the compiler.
 """
 
@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ log = logging.getLogger(__name__)
 
 # What Triton raises of files in its cache that are cut off or gone.
 UNREADABLE = (JSONDecodeError, UnicodeDecodeError, KeyError, FileNotFoundError)
+
+# What it raises when one of its own passes has made something invalid. How values lie in registers depends on the
+# number of warps, and so do those mistakes: one in a thousand fuzzed kernels, of those that store several f64.
+PASS_FAILED = "PassManager::run failed"
+MOST_WARPS = 8
 
 
 class TemplateAutotuner(CachingAutotuner):
@@ -60,6 +66,15 @@ class TemplateAutotuner(CachingAutotuner):
                 return super()._precompile_config(cfg)
         except UNREADABLE as error:
             return self._compile_anew(cfg, error)
+        except RuntimeError as error:
+            if PASS_FAILED not in str(error) or cfg.num_warps >= MOST_WARPS:
+                raise
+        more = copy(cfg)
+        more.num_warps *= 2
+        log.warning(
+            "Triton failed to compile %s with %s; trying num_warps=%d", self.fn.__name__, cfg, more.num_warps
+        )
+        return self._precompile_config(more)
 
     def _make_launcher(self, compile_result: Any) -> Any:
         # What does not fit on the device is returned, not raised.
@@ -164,7 +179,8 @@ def _unlogged() -> Iterator[None]:
     """Keeps Inductor from reporting as a failure, with a traceback, what is then made good."""
 
     def stays(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], UNREADABLE))
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, UNREADABLE) and PASS_FAILED not in str(error)
 
     theirs = logging.getLogger(CachingAutotuner.__module__)
     theirs.addFilter(stays)

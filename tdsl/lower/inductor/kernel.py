@@ -578,7 +578,11 @@ def _read(lines: Sequence[str], text: str) -> list[str]:
 
 def _as_read(slot: StoreSlot) -> str:
     """The value of a store as what is fused behind it reads it, had it been stored."""
-    return _block(slot) if slot.summed else _as_stored(_block(slot), slot.dtype)
+    if slot.computed is None:
+        return _block(slot.value, slot)
+    text, dtype = slot.computed
+    value = _as_stored(text, dtype)
+    return _block(value if dtype == slot.dtype else f"({value}).to({dtypes.TRITON[slot.dtype]})", slot)
 
 
 def _as_stored(value: str, dtype: str) -> str:
@@ -589,8 +593,8 @@ def _as_stored(value: str, dtype: str) -> str:
     return f"as_stored({value})" if device.type == "cuda" else value
 
 
-def _block(slot: StoreSlot) -> str:
-    return slot.value if slot.shape else f"tl.full([1], {slot.value}, {dtypes.TRITON[slot.dtype]})"
+def _block(value: str, slot: StoreSlot) -> str:
+    return value if slot.shape else f"tl.full([1], {value}, {dtypes.TRITON[slot.dtype]})"
 
 
 def _block_shape(shape: Sequence[str]) -> str:

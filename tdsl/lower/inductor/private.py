@@ -26,6 +26,12 @@ from torch._C._functorch import TransformType
 # Switches the cache of compiled graphs off, for those who want to see the code.
 from torch._functorch import config as functorch_config
 
+# What each output of a graph is to the graph's arguments.
+from torch._functorch._aot_autograd.schemas import OutputType
+
+# What was found out about the graph that is being compiled.
+from torch._guards import TracingContext
+
 # Reads a compiled graph's own settings: is the epilogue's 32-bit question already answered by the user?
 from torch._inductor import config as inductor_config
 
@@ -135,6 +141,7 @@ from torch._inductor.utils import (
 )
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+from torch.utils import _pytree as pytree
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.functions import FloorDiv, ModularIndexing
 from torch.utils._sympy.symbol import SymT, symbol_is_type
@@ -153,6 +160,16 @@ def size_hint(expr: sympy.Expr) -> int:
 def fits_in_32_bits(number: sympy.Expr | int) -> bool:
     """Whether a number of elements fits in 32 bits; if it does now, the graph is guarded to keep it so."""
     return bool(TritonScheduling.can_use_32bit_indexing(sympy.sympify(number), []))
+
+
+def outputs_that_are(*kinds: OutputType) -> set[int]:
+    """Which outputs of the graph that is being compiled are of these kinds, if that is known."""
+    context = TracingContext.try_get()
+    known = context.fw_metadata if context is not None else None
+    if known is None or known.tokens:
+        return set()
+    first = known.num_mutated_inp_runtime_indices
+    return {first + at for at, output in enumerate(known.output_info) if output.output_type in kinds}
 
 
 def replace_loops(node: SchedulerNode, body: LoopBody) -> None:

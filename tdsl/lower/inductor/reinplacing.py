@@ -23,7 +23,14 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 
-from tdsl.lower.inductor.private import CustomGraphModulePass, V, get_hash_for_files
+from tdsl.lower.inductor.private import (
+    CustomGraphModulePass,
+    OutputType,
+    V,
+    get_hash_for_files,
+    outputs_that_are,
+    pytree,
+)
 
 aten = torch.ops.aten
 PART = {aten.select_scatter.default: aten.select.int, aten.slice_scatter.default: aten.slice.Tensor}
@@ -73,6 +80,8 @@ def _reinplace(graph: fx.Graph, copy: fx.Node) -> None:
     """Writes the parts of an argument that are new, in place of all of it, where nothing else is."""
     argument, node = copy.args
     assert isinstance(argument, fx.Node) and isinstance(node, fx.Node), "a tensor is copied to another"
+    if not _may_be_returned(graph, node):
+        return
     order = {node: at for at, node in enumerate(graph.nodes)}
     updates: list[tuple[fx.Node, _Update]] = []
     while node is not argument:
@@ -96,7 +105,7 @@ def _reinplace(graph: fx.Graph, copy: fx.Node) -> None:
         target = argument
         with graph.inserting_before(node):
             for view in update.views:
-                place = view.of(_value(target))
+                place = _viewed(_value(target), (view,))
                 assert place is not None, "it is one of the base, which lies as the argument does"
                 target = graph.call_function(view.target, (target, *view.rest), view.kwargs)
                 target.meta["val"] = place
@@ -105,6 +114,28 @@ def _reinplace(graph: fx.Graph, copy: fx.Node) -> None:
         _erase(graph, node)
     copy.replace_all_uses_with(argument)
     graph.erase_node(copy)
+
+
+def _may_be_returned(graph: fx.Graph, node: fx.Node) -> bool:
+    """Whether an argument may take the place of `node` where the graph returns that, or a view of it.
+
+    What the program returns as a clone of the argument is made one: PyTorch 2.13 has dropped it as needless, since a
+    copy was still to come, and would return the argument itself.
+    """
+    output = graph.output_node()
+    returned = pytree.tree_leaves(output.args[0])
+    clones = outputs_that_are(OutputType.non_alias)
+    views = outputs_that_are(OutputType.alias_of_input, OutputType.is_input)  # made anew from the argument
+    for alias in _aliases(node):
+        for at in (at for at, value in enumerate(returned) if value is alias):
+            if at in clones:
+                with graph.inserting_before(output), V.fake_mode:
+                    returned[at] = graph.call_function(aten.clone.default, (alias,))
+                    returned[at].meta["val"] = alias.meta["val"].clone()
+            elif at not in views:
+                return False
+    output.args = (tuple(returned),)  # as a flat one, which it has been
+    return True
 
 
 def _update(node: fx.Node) -> _Update | None:
@@ -150,16 +181,18 @@ def _aliases(node: fx.Node) -> list[fx.Node]:
     return found
 
 
-def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _alike(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
     """Whether two fake tensors, if of one storage, are one."""
+    if a is None or b is None:
+        return False
     mine = (*a.shape, *a.stride(), a.storage_offset())
     its = (*b.shape, *b.stride(), b.storage_offset())
     return a.dtype == b.dtype and a.dim() == b.dim() and bool(statically_known_true(sym_eq(mine, its)))
 
 
-def _value(node: fx.Node) -> torch.Tensor:
-    value: torch.Tensor = node.meta["val"]
-    return value
+def _value(node: fx.Node) -> torch.Tensor | None:
+    value = node.meta.get("val")
+    return value if isinstance(value, torch.Tensor) else None
 
 
 def _is_view(node: fx.Node) -> bool:
@@ -175,9 +208,10 @@ def _is_call(node: fx.Node) -> bool:
 
 
 def _is_result(node: fx.Node) -> bool:
-    """Whether a node is what a template has made."""
-    source = node.args[0] if node.target is operator.getitem else node
-    return isinstance(source, fx.Node) and _is_call(source)
+    """Whether a node is what a template has made, or a view of it."""
+    while _is_view(node) or node.target is operator.getitem:
+        node = node.args[0]  # type: ignore[assignment]
+    return _is_call(node)
 
 
 def _erase(graph: fx.Graph, node: fx.Node) -> None:
