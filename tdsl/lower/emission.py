@@ -18,6 +18,7 @@ from typing_extensions import assert_never
 from tdsl import ir
 from tdsl.lower.binding import Binding
 from tdsl.lower.expressions import Expressions
+from tdsl.lower.overflow import wide_enough
 from tdsl.lower.points import Points
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
@@ -37,7 +38,7 @@ def lower(kernel: ir.Kernel, binding: Binding) -> TritonSource:
 class _Emission:
     def __init__(self, kernel: ir.Kernel, binding: Binding) -> None:
         self.kernel = kernel
-        self.specialization = Specialization(kernel, binding)
+        self.specialization = Specialization(kernel, wide_enough(kernel, binding))
         self.writer = Writer()
         self.tiles = Tiles(self.specialization, self.writer)
         self.points = Points(self.specialization, self.writer, self.tiles)
@@ -61,6 +62,7 @@ class _Emission:
             pointers=self._pointers(),
             body=(*self.tiles.prelude(), *self.points.descriptors, *body),
             configs=self.specialization.configs(),
+            index_dtype=self.specialization.binding.index_dtype,
         )
 
     def _pointers(self) -> tuple[Pointer, ...]:

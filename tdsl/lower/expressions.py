@@ -320,10 +320,10 @@ class Expressions:
         if exponent in (0.5, -0.5):
             return self._call("sqrt" if exponent == 0.5 else "rsqrt", expr, [base])
         assert isinstance(exponent, int), "check leaves whole exponents and halves"
-        if base.dtype is None:
+        if expr.type.constant:
             return replace(base, text=f"{base.inside(values.ATOM)} ** {exponent}", strength=values.POWER)
         if exponent == 0:
-            return self.block(literal(1), base.tiles, base.dtype)
+            return literal(1) if base.dtype is None else self.block(literal(1), base.tiles, base.dtype)
         base = self._temporary(base, "base")
         power = base
         for bit in bin(abs(exponent))[3:]:
@@ -346,9 +346,9 @@ class Expressions:
             zero=left.zero if _finite_number(right.text) else {},
             nonnegative=left.nonnegative and right.nonnegative,
         )
-        if dtype is None or plain.nonnegative or dtype == "u8":
-            return plain
-        if DTYPES[dtype].category == 2:
+        if expr.type.constant or plain.nonnegative or dtype == "u8":
+            return plain  # a number that Python calculates, or the same either way
+        if DTYPES[self.dtype(expr)].category == 2:
             ratio = f"tl.floor({left.inside(values.PRODUCT)} / {right.inside(values.UNARY)})"
             if expr.op == "//":
                 return self._divided(replace(plain, text=ratio, strength=values.ATOM))
@@ -366,6 +366,10 @@ class Expressions:
         if expr.op == "%":
             text = f"tl.where({wrong[1:-1]}, {rest.text} + {right.text}, {rest.text})"
             return replace(plain, text=text, strength=values.ATOM, nonnegative=right.nonnegative)
+        if dtype is None:
+            quotient = f"{left.text} // {right.text}"
+            text = f"tl.where({wrong[1:-1]}, {quotient} - 1, {quotient})"
+            return replace(plain, text=text, strength=values.ATOM)
         triton = DTYPES[dtype].triton
         return replace(
             plain, text=f"{left.text} // {right.text} - {wrong}.to(tl.{triton})", strength=values.SUM
@@ -379,7 +383,23 @@ class Expressions:
         arguments = [self.emit(argument) for argument in expr.arguments]
         if expr.function == "where":
             return self._where(expr, *arguments)
+        if expr.function == "cdiv" and not all(argument.nonnegative for argument in arguments):
+            return self._cdiv(expr, *arguments)
         return self._call(expr.function, expr, [self.converted(a, expr.type.dtype) for a in arguments])
+
+    def _cdiv(self, expr: ir.Elementwise, left: Value, right: Value) -> Value:
+        """Rounded up also where something is negative, which Triton's is not: -(-left // right)."""
+        quotient = ir.Binary(
+            span=expr.span, type=expr.type, op="//", left=expr.arguments[0], right=expr.arguments[1]
+        )
+        negative = replace(
+            left, text=f"-{left.inside(values.UNARY)}", strength=values.UNARY, nonnegative=False
+        )
+        (negative, right), tiles = self.lined_up(
+            [self.converted(side, expr.type.dtype) for side in (negative, right)]
+        )
+        value = self._floored(quotient, negative, right, tiles)
+        return replace(value, text=f"-{value.inside(values.ATOM)}", strength=values.UNARY)
 
     def _where(self, expr: ir.Elementwise, condition: Value, then: Value, otherwise: Value) -> Value:
         dtype = self.dtype(expr)

@@ -152,6 +152,7 @@ class TritonSource:
     pointers: tuple[Pointer, ...]
     body: tuple[Line | LoadSlot | StoreSlot, ...]
     configs: tuple[Config, ...]  # at least one
+    index_dtype: str  # in which it calculates with indices
 
     def load_slots(self) -> tuple[LoadSlot, ...]:
         return tuple(item for item in self.body if isinstance(item, LoadSlot))

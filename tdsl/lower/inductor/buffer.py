@@ -56,14 +56,12 @@ class TemplateCall(TemplateBuffer):
         results: Sequence[Result],
         size_arguments: Mapping[sympy.Symbol, str],
         size_hints: Mapping[str, int],
-        index_dtype: str,
     ) -> None:
         self.kernel = kernel
         self.source = source
         self.tensors = dict(tensors)  # parameter -> what it reads; absent optional parameters are left out
         self.size_arguments = dict(size_arguments)
         self.size_hints = dict(size_hints)  # likely values of sizes that vary, by their text
-        self.index_dtype = index_dtype
         self.results: dict[str, Result] = {result.param: result for result in results}
         self.primary = max(results, key=lambda result: len(result.layout.size)).layout
         several = len(results) > 1

@@ -57,7 +57,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def __init__(self, call: TemplateCall) -> None:
         super().__init__(call)
         self.call = call
-        self._index_dtype_override = "tl.int64" if call.index_dtype == "i64" else "tl.int32"
+        self._index_dtype_override = "tl.int64" if call.source.index_dtype == "i64" else "tl.int32"
         for symbol, name in call.size_arguments.items():
             self.args.sizevars[symbol] = name
         self._placement = Placement()

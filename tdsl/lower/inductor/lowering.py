@@ -75,7 +75,6 @@ def lower_call(
         results=results,
         size_arguments=sizes.arguments,
         size_hints=sizes.hints,
-        index_dtype=binding.index_dtype,
     )
     made = call.boxes()
     return [made[result.param] for result in results]

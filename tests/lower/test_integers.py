@@ -1,0 +1,117 @@
+"""Integers are Python's: on indices 64 bits where 32 would not hold it, and quotients that round towards -infinity."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tdsl
+from tdsl.testing import assert_fused
+
+P = 1000000007
+
+SUBSCRIPTS = {
+    "(m * 1000000007) % K": lambda m, K: m * P % K,
+    "(m << 30) % K": lambda m, K: (m << 30) % K,
+    "m * 1000000007 // 1000000007 % K": lambda m, K: m % K,
+    "(K - 1 - m * 1000000007) % K": lambda m, K: (K - 1 - m * P) % K,
+    "(m * 1000) ** 3 % K": lambda m, K: (m * 1000) ** 3 % K,
+}
+
+
+def rows_at(subscript, grid="M by 16"):
+    place = SUBSCRIPTS[subscript]
+    source = f"""
+template rows(x: f32[K, N], like: f32[M, N]) -> y: f32[M, N]
+where K >= 1:
+    for m, n in grid({grid}, N by 16):
+        store y[m, n] = load x[{subscript}, n] + load like[m, n]
+"""
+
+    def rows(x, like):
+        return x[place(torch.arange(like.shape[0]), x.shape[0])] + like
+
+    return tdsl.template(source=source)(rows)
+
+
+@pytest.mark.parametrize("grid", ["M by 16", "M"])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("subscript", SUBSCRIPTS)
+def test_subscripts(subscript, dynamic, grid):
+    rows = rows_at(subscript, grid)
+    args = torch.randn(37, 3), torch.randn(21, 3)
+    assert_fused(lambda x, like: rows(x * 2, like) + 1, args, kernels=1, dynamic=dynamic)
+    torch.testing.assert_close(rows(*args), rows.reference(*args), rtol=0, atol=0)
+
+
+def test_a_value():
+    @tdsl.template(
+        source="""
+template places(like: f32[M, N]) -> y: f64[M, N]:
+    for m, n in grid(M by 16, N by 16):
+        r = m * 1000000007
+        store y[m, n] = f64(r - n) + load like[m, n]
+"""
+    )
+    def places(like):
+        m, n = torch.arange(like.shape[0]), torch.arange(like.shape[1])
+        return (m[:, None] * P - n).double() + like
+
+    assert_fused(lambda like: places(like) * 2, (torch.zeros(21, 20),), kernels=1)
+
+
+@pytest.mark.parametrize("rows, bits", [(3, 32), (21, 64)])
+def test_no_more_bits_than_it_takes(rows, bits):
+    function = rows_at("(m * 1000000007) % K")
+    report = assert_fused(lambda x, like: function(x, like) + 1, (torch.randn(37, 20), torch.randn(rows, 20)))
+    assert ("tl.int64" in report.code[0]) == (bits == 64)
+
+
+ROUNDED = """
+template at(x: f32[K, N], like: f32[M, N], pos: int) -> y: f32[M, N]
+where K >= 1:
+    for m, n in grid({grid}, N by 16):
+        store y[m, n] = load x[(m - pos) % K, n] + load x[(pos - 7) % K, n] + load like[m, n]
+
+template numbers(like: f32[M, N], pos: int) -> y: f64[M, N]:
+    for m, n in grid({grid}, N by 16):
+        store y[m, n] = f64((m - pos) // 3) + f64((pos - 7) % -5) + f64(pos // -4) + f64(cdiv(pos, 3)) + load like[m, n]
+"""
+
+
+@pytest.mark.parametrize("grid", ["M by 16", "M"])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("pos", [5, -3, -8])
+def test_quotients_of_scalars_round_as_python_does(pos, dynamic, grid):
+    """Triton rounds towards zero: a subscript that was proven would be outside."""
+
+    @tdsl.template(source=ROUNDED.format(grid=grid))
+    def at(x, like, pos):
+        return x[(torch.arange(like.shape[0]) - pos) % x.shape[0]] + x[(pos - 7) % x.shape[0]] + like
+
+    @tdsl.template(source=ROUNDED.format(grid=grid))
+    def numbers(like, pos):
+        m = torch.arange(like.shape[0])[:, None]
+        return ((m - pos) // 3 + (pos - 7) % -5 + pos // -4 - (-pos // 3)).double() + like
+
+    x, like = torch.randn(7, 3), torch.zeros(19, 3)
+    assert_fused(lambda *args: at(*args) + 1, (x, like, pos), kernels=1, dynamic=dynamic)
+    assert_fused(lambda *args: numbers(*args) * 2, (like, pos), kernels=1, dynamic=dynamic)
+    torch.testing.assert_close(at(x, like, pos), at.reference(x, like, pos), rtol=0, atol=0)
+    torch.testing.assert_close(numbers(like, pos), numbers.reference(like, pos), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_cdiv_of_what_is_loaded(dynamic):
+    @tdsl.template(
+        source="""
+template up(x: i32[N]) -> y: i32[N]:
+    for n in grid(N by 16):
+        store y[n] = cdiv(load x[n], 3)
+"""
+    )
+    def up(x):
+        return -(-x // 3)
+
+    args = (torch.arange(-20, 20, dtype=torch.int32),)
+    assert_fused(lambda x: up(x + 1) * 2, args, kernels=1, dynamic=dynamic)
