@@ -208,7 +208,11 @@ class Expressions:
             assert not isinstance(value, str), f"const parameter {name} is no number"
             return literal(value)
         value = binding.scalars[name]
-        return Value(text=value) if isinstance(value, str) else literal(value)
+        if not isinstance(value, str):
+            return literal(value)
+        params = self.specialization.kernel.params
+        integers = [param.name for param in params if isinstance(param, ir.Scalar) and param.type == "int"]
+        return Value(text=self.specialization.wide(value) if name in integers else value)
 
     def _unary(self, expr: ir.Unary) -> Value:
         if expr.type.constant and expr.op == "not":

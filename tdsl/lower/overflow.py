@@ -17,7 +17,7 @@ from dataclasses import replace
 from tdsl import ir
 from tdsl.lower.binding import Binding
 from tdsl.lower.specialization import Specialization
-from tdsl.types import WEAK_BOOL, WEAK_INT
+from tdsl.types import WEAK_INT
 
 LEAST, MOST = -(2**31), 2**31 - 1
 SIZE = MOST - 2**24  # of an unknown size: one more, or a few thousand, is still no overflow
@@ -51,7 +51,7 @@ class _Intervals:
         return any(
             not (low >= LEAST and high <= MOST)
             for node in ir.walk(self.specialization.kernel)
-            if isinstance(node, ir.Binary | ir.Unary | ir.Elementwise) and _is_index(node)
+            if isinstance(node, ir.Binary | ir.Unary | ir.Elementwise) and self._is_run_time_index(node)
             for low, high in (self.of(node),)
         )
 
@@ -67,11 +67,14 @@ class _Intervals:
         match node:
             case ir.DimRef():
                 return 0, SIZE
+            case ir.ParamRef(name=name) if isinstance(self.specialization.binding.scalars.get(name), int):
+                number = int(self.specialization.binding.scalars[name])
+                return number, number
             case ir.TileRef(tile=tile):
                 return self.of(tile.start)[0], self.of(tile.stop)[1] - 1
             case ir.TileEdge(tile=tile):
                 return self.of(tile.start)[0], self.of(tile.stop)[1]
-            case ir.VarRef(name=name) if _is_index(node) and self.assigned[name]:
+            case ir.VarRef(name=name) if node.type.dtype == WEAK_INT and self.assigned[name]:
                 return _hull([self.of(value) for value in self.assigned[name]])
             case ir.Inline(result=result):
                 return self.of(result)
@@ -96,7 +99,10 @@ class _Intervals:
             case ir.Elementwise(function="cdiv", arguments=(left, right)):
                 return _binary("//", self.of(left), self.of(right))
             case _:
-                return ANY if _is_index(node) else (LEAST, MOST)
+                return ANY if node.type.dtype == WEAK_INT else (LEAST, MOST)
+
+    def _is_run_time_index(self, node: ir.Expr) -> bool:
+        return node.type.dtype == WEAK_INT and not (node.type.constant and self._values(node))
 
     def _values(self, node: ir.Expr) -> list[int]:
         """What a compile-time expression comes to in each candidate; none if that needs a size not known."""
@@ -107,10 +113,6 @@ class _Intervals:
                 return []
             found.append(value)
         return found
-
-
-def _is_index(node: ir.Expr) -> bool:
-    return node.type.dtype in (WEAK_INT, WEAK_BOOL) and not node.type.constant
 
 
 def _hull(intervals: list[Interval]) -> Interval:

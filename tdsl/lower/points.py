@@ -207,7 +207,7 @@ class Points:
         terms = [term for tile in tiles if (term := self._ragged(tile, tiles)) is not None]
         sizes = self.specialization.split(param)
         for item, (extents, _) in zip(subscripts, sizes, strict=True):
-            value = self.expressions.emit(item.value)
+            value = self._as_index(self.expressions.emit(item.value))
             moves.append(frozenset(tile.key for tile in value.tiles))
             value = aligned(value, tiles)
             if not item.in_bounds:
@@ -220,6 +220,12 @@ class Points:
         return _Place(
             tiles=tiles, subscripts=tuple(found), moves=tuple(moves), checks=tuple(checks), mask=mask
         )
+
+    def _as_index(self, value: Value) -> Value:
+        """A subscript in as many bits as indices have: one that was loaded is soon multiplied by a stride."""
+        index = self.specialization.binding.index_dtype
+        narrow = value.dtype is not None and DTYPES[value.dtype].bits < DTYPES[index].bits
+        return self.expressions.cast(value, index) if narrow else value
 
     def _ragged(self, tile: ir.Tile, tiles: tuple[ir.Tile, ...]) -> str | None:
         """The mask of a tile that has lanes outside, aligned to the block `tiles`."""

@@ -77,6 +77,10 @@ class Specialization:
             at += width
         return tuple(groups)
 
+    def wide(self, integer: str) -> str:
+        """A run-time integer in as many bits as indices have."""
+        return f"tl.cast({integer}, tl.int64)" if self.binding.index_dtype == "i64" else integer
+
     def dtype(self, dtype: DType) -> str:
         return dtype.resolve(self.dtypes, self.binding.index_dtype)
 

@@ -67,7 +67,7 @@ class Tiles:
             self._constants.setdefault(name, f"{name}: tl.constexpr = {extent}")
             zero = literal(extent).zero
             return Value(text=name, zero=zero, nonnegative=extent >= 0)
-        self._constants.setdefault(name, f"{name} = {extent}")
+        self._constants.setdefault(name, f"{name} = {self.specialization.wide(extent)}")
         return Value(text=name, nonnegative=True)
 
     # Opening

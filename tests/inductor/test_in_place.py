@@ -480,6 +480,46 @@ def strides(values):
     return [(value.stride(), value.storage_offset()) for value in values if isinstance(value, torch.Tensor)]
 
 
+ONE_MEMORY = {
+    "a complex tensor": lambda: (lambda y, x: axpy(y.real, x, 2.0), torch.randn(50, dtype=torch.complex64)),
+    "doubles": lambda: (lambda y, x: axpy(y.view(torch.float32)[3:53], x, 2.0), torch.randn(50).double()),
+    "complex halves": lambda: (lambda y, x: axpy(torch.view_as_complex(y).real, x, 2.0), torch.randn(50, 2)),
+    "parts of it": lambda: (
+        lambda y, x: axpy(torch.view_as_real(y).view(-1)[10:60], x, 2.0),
+        torch.randn(50, dtype=torch.complex64),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*complex:UserWarning")
+@pytest.mark.parametrize("case", ONE_MEMORY)
+def test_views_that_inductor_has_no_code_for(case):
+    function, y = ONE_MEMORY[case]()
+    x, eager, compiled = torch.randn(50), y.clone(), y.clone()
+    function(eager, x)
+    torch.compile(function, fullgraph=True)(compiled, x)
+    assert torch.equal(eager, compiled) and not torch.equal(eager, y)
+
+
+def test_what_is_read_is_of_the_same_memory_as_another_dtype():
+    @tdsl.template(
+        source="""
+template reversed(inout y: f32[N], x: f16[P]):
+    for n in grid(N by 16):
+        store y[n] = load y[n] + f32(load x[P - 1 - n] else 0)
+"""
+    )
+    def reversed(y, x): ...
+
+    def function(y):
+        reversed(y, y.view(torch.float16))
+
+    eager, compiled = torch.ones(200), torch.ones(200)
+    function(eager)
+    torch.compile(function, fullgraph=True)(compiled)
+    assert_same_bits(eager, compiled)
+
+
 def test_parts_that_overlap():
     """PyTorch refuses this of its own operators; here what is read are the old values."""
 

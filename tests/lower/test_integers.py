@@ -67,6 +67,64 @@ def test_no_more_bits_than_it_takes(rows, bits):
     assert ("tl.int64" in report.code[0]) == (bits == 64)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_size(dynamic):
+    @tdsl.template(
+        source="""
+template scaled(like: f32[M, N]) -> y: f64[M, N]:
+    for m, n in grid(M by 16, N by 16):
+        store y[m, n] = f64(M * 1000000007) + load like[m, n]
+"""
+    )
+    def scaled(like):
+        return like.double() + like.shape[0] * P
+
+    assert_fused(lambda like: scaled(like) * 2, (torch.zeros(21, 3),), kernels=1, dynamic=dynamic)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("k", [2**31 - 5, 2**31, 2**33 + 1])
+def test_a_large_integer_of_the_call(k, dynamic):
+    @tdsl.template(
+        source="""
+template beyond(d: f32[M], k: int) -> y: f32[M]:
+    for m in grid(M by 16):
+        store y[m] = load d[(m + k) % 7] else -1
+"""
+    )
+    def beyond(d, k):
+        return d[(torch.arange(d.shape[0]) + k) % 7]
+
+    args = torch.randn(21), k
+    assert_fused(lambda d, k: beyond(d, k) + 1, args, kernels=1, dynamic=dynamic)
+    torch.testing.assert_close(beyond(*args), beyond.reference(*args))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_ids_of_few_bits(dtype):
+    """An id is multiplied by the stride of a row in as many bits as any index."""
+
+    @tdsl.template(
+        source="""
+template rows(d: f32[M, N], ids: I[R]) -> y: f32[R, N]
+where I in (u8, i8, i16, i32):
+    for r, n in grid(R by 16, N by 16):
+        store y[r, n] = load d[load ids[r], n] else 0
+"""
+    )
+    def rows(d, ids):
+        ids = ids.long()
+        inside = (ids >= 0) & (ids < d.shape[0])
+        return torch.where(inside[:, None], d[ids.clamp(0, d.shape[0] - 1)], 0)
+
+    ids = torch.tensor([0, 3, 9, 27, 49, 50, 120]).to(dtype)
+    table = torch.full((150, 700), 777.0)[50:100]
+    table.copy_(torch.arange(50.0)[:, None].expand(50, 700))
+    assert_fused(lambda d, ids: rows(d, ids) + 1, (table, ids), kernels=1)
+    assert_fused(lambda d, ids: rows(d * 2, ids), (table, ids), kernels=1)
+    torch.testing.assert_close(rows(table, ids), rows.reference(table, ids))
+
+
 ROUNDED = """
 template at(x: f32[K, N], like: f32[M, N], pos: int) -> y: f32[M, N]
 where K >= 1:

@@ -175,7 +175,7 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
     signature = {pointer.name: dtypes.SIGNATURE[pointer.dtype] for pointer in source.pointers}
     hints = [pointer.param in call.aligned for pointer in source.pointers]
     for name, value in sizes.items():
-        signature[name] = "i64" if value >= INDEX_LIMIT else "i32"
+        signature[name] = "i64" if value >= INDEX_LIMIT or source.index_dtype == "i64" else "i32"
         hints.append(value % ALIGNMENT == 0)
     signature |= {f"fs{index}": "fp32" for index in range(len(call.floats))}
     constants = [name for name, _ in source.configs[0].constants]

@@ -279,10 +279,16 @@ def _other_reader(
     scheduler = V.graph.scheduler
     made = {name for node in nodes for name in node.get_buffer_names()}  # new values, read from registers
     for name in placement.mutated:
-        if sum(node.get_name() == name for node in call.tensors.values()) != 1:
+        if sum(name in _memory(node.get_name()) for node in call.tensors.values()) != 1:
             return reason
         for node in nodes:
             for dep in _true_reads(node):
                 if dep.name not in made and scheduler.mutation_real_name.get(dep.name, dep.name) == name:
                     return reason
     return None
+
+
+def _memory(name: str) -> set[str]:
+    """The buffers in whose memory a buffer lies: itself, and those that it is a view of (as another dtype, say)."""
+    buffer = V.graph.scheduler.name_to_buf.get(name)
+    return {name}.union(*map(_memory, buffer.get_aliases() if buffer is not None else ()))

@@ -34,6 +34,19 @@ from tdsl.lower.inductor.private import (
 
 aten = torch.ops.aten
 PART = {aten.select_scatter.default: aten.select.int, aten.slice_scatter.default: aten.slice.Tensor}
+# Those that Inductor takes for memory which it may write to. Of others, such as `view_as_real`, it makes a copy.
+VIEWS = {
+    *PART.values(),
+    aten.alias.default,
+    aten.permute.default,
+    aten.reshape.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.t.default,
+    aten.transpose.int,
+    aten.unsqueeze.default,
+    aten.view.default,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +187,12 @@ def _viewed(tensor: torch.Tensor | None, views: Sequence[_View]) -> torch.Tensor
 
 
 def _aliases(node: fx.Node) -> list[fx.Node]:
-    """A node and all views of it."""
+    """A node and all views of it, of whatever kind."""
     found = [node]
     for alias in found:
-        found += [user for user in alias.users if _is_view(user) or user.target is operator.getitem]
+        found += [
+            user for user in alias.users if getattr(user.target, "is_view", user.target is operator.getitem)
+        ]
     return found
 
 
@@ -196,7 +211,7 @@ def _value(node: fx.Node) -> torch.Tensor | None:
 
 
 def _is_view(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target.is_view
+    return node.target in VIEWS
 
 
 def _view(node: fx.Node) -> _View:
