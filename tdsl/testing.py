@@ -159,7 +159,12 @@ def assert_fused(
     _poison(result)
     names = _kernel_names(code)
     if kernels is not None and found != kernels:
-        listed = "".join(f"\n  {line}" for line in [*names, *refusals])
+        lines = [*names, *refusals]
+        if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+            lines.append(
+                "on a CPU the reference is compiled, and no template's kernel, unless TRITON_INTERPRET=1"
+            )
+        listed = "".join(f"\n  {line}" for line in lines)
         raise AssertionError(f"expected {_count(kernels, 'kernel')}, compiled to {found}:{listed}")
     reference = reference or fn
     with torch.compiler.set_stance("fail_on_recompile"):

@@ -236,6 +236,27 @@ def a_part_behind_several_views(y, x):
     return z
 
 
+@program(2, (8, 24), (16, 8, 24))
+def rows_of_a_transposed_cache(n, c):
+    a, b = n * 2, n * 3
+    swap(a, c.transpose(0, 1)[:, 5])
+    swap(b, c.transpose(0, 1)[:, 6])
+
+
+@program(2, (8, 24), (16, 8, 24))
+def rows_of_one_view(n, c):
+    v = c.transpose(0, 1)
+    add_mm(v[:, 5], n @ n.T, n)
+    swap(n, v[:, 6])
+
+
+@program(2, (24,), (16, 24))
+def then_written_by_pytorch(n, c):
+    v = c[3]
+    axpy(v, n, 2.0)
+    v.mul_(2)
+
+
 @program(1, (40, 5), 70)
 def a_part_of_a_flat_view(y, x):
     axpy(y.view(-1)[20:90], x, 2.0)

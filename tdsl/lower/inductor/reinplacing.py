@@ -98,7 +98,7 @@ def _reinplace(graph: fx.Graph, copy: fx.Node) -> None:
     order = {node: at for at, node in enumerate(graph.nodes)}
     updates: list[tuple[fx.Node, _Update]] = []
     while node is not argument:
-        update = _update(node)
+        update = _update(node, argument)
         if (
             update is None
             or not _alike(update.whole, _value(update.base))
@@ -151,22 +151,24 @@ def _may_be_returned(graph: fx.Graph, node: fx.Node) -> bool:
     return True
 
 
-def _update(node: fx.Node) -> _Update | None:
-    """What a node changes of another one; None if it does something else."""
+def _update(node: fx.Node, argument: fx.Node) -> _Update | None:
+    """What a node changes of another one, which lies as the argument does; None if it does something else."""
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node):
         return None
     if _is_view(node):
-        update = _update(source)
+        update = _update(source, argument)
         whole = None if update is None else _view(node).of(update.whole)
         return None if update is None or whole is None else replace(update, whole=whole)
     if node.target not in PART:
         return None
     views: tuple[_View, ...] = ()
     base = source
-    while _is_view(base):
+    while _is_view(base) and not _alike(_value(base), _value(argument)):
         views = (_view(base), *views)
         base = base.args[0]  # type: ignore[assignment]
+    if _root(base) is argument:
+        base = argument
     last = _View(target=PART[node.target], rest=node.args[2:], kwargs=node.kwargs)
     whole = _viewed(_value(base), views)
     place = _viewed(whole, (last,))
@@ -174,7 +176,7 @@ def _update(node: fx.Node) -> _Update | None:
         return None
     new = node.args[1]
     assert isinstance(new, fx.Node), "what is scattered is a tensor"
-    part = _update(new)
+    part = _update(new, argument)
     if part is not None and part.base is base and _alike(part.whole, place):
         return replace(part, whole=whole)
     return _Update(base=base, whole=whole, views=(*views, last), new=new)
@@ -184,6 +186,13 @@ def _viewed(tensor: torch.Tensor | None, views: Sequence[_View]) -> torch.Tensor
     for view in views:
         tensor = None if tensor is None else view.of(tensor)
     return tensor
+
+
+def _root(node: fx.Node) -> fx.Node:
+    """What a node is a view of, itself if it is none."""
+    while _is_view(node):
+        node = node.args[0]  # type: ignore[assignment]
+    return node
 
 
 def _aliases(node: fx.Node) -> list[fx.Node]:
