@@ -47,7 +47,7 @@ NAN_AWARE: Mapping[str, str] = {
 NAN_AWARE_REDUCTIONS: Mapping[str, str] = {"max": "nan_max", "min": "nan_min"}
 
 # Functions of ours that a kernel's body calls (`lower.inductor.intrinsics`).
-INTRINSICS = ("as_stored", *NAN_AWARE_REDUCTIONS.values(), "opaque", "tile_part")
+INTRINSICS = ("absolute", "as_stored", *NAN_AWARE_REDUCTIONS.values(), "opaque", "tile_part")
 
 # The value that a lane outside must hold for a reduction not to see it; by category.
 LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-from tdsl.lower.inductor.intrinsics import nan_max, nan_min, opaque, tile_part
+from tdsl.lower.inductor.intrinsics import absolute, nan_max, nan_min, opaque, tile_part
 """
 
 

@@ -8,6 +8,7 @@ import torch
 import tdsl
 from tdsl.testing import assert_fused
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, in the interpreter")
 P = 1000000007
 
 SUBSCRIPTS = {

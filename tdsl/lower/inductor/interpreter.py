@@ -3,7 +3,7 @@
     libdevice.exp(x)  on a tile in the interpreter   ->   torch.exp of the tile's array
     x * y             of bf16 tiles, likewise        ->   their product in f32, rounded once
 
-A kernel that is interpreted imports `libdevice`, `tl_math`, `opaque`, `nan_max`, `nan_min` and `tile_part` from here, and is
+A kernel that is interpreted imports `libdevice`, `tl_math`, `absolute`, `opaque`, `nan_max`, `nan_min` and `tile_part` from here, and is
 launched through `interpreted`; a compiled one imports or defines them. Nothing else differs between the two.
 """
 
@@ -21,7 +21,7 @@ from triton.language import math as tl_math
 
 from tdsl.lower.inductor.private import TensorHandle, interpreter_builder
 
-__all__ = ["interpreted", "libdevice", "nan_max", "nan_min", "opaque", "tile_part", "tl_math"]
+__all__ = ["absolute", "interpreted", "libdevice", "nan_max", "nan_min", "opaque", "tile_part", "tl_math"]
 
 
 class Libdevice:
@@ -125,6 +125,10 @@ libdevice = Libdevice()
 
 
 # The interpreter would walk a reduction by a function lane by lane; here NumPy does.
+
+
+def absolute(tile: Any) -> Any:
+    return tl.abs(tile)
 
 
 def opaque(tile: Any) -> Any:

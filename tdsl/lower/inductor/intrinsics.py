@@ -2,6 +2,7 @@
 
     nan_max(x, 1)         ->    tl.reduce(x, 1, the larger, or NaN)         Inductor's own compare, test and select
     as_stored(x)          ->    x                                           but nothing contracts across it
+    absolute(x)           ->    |x|                                         in f32, wherever it is stored
     opaque(x)             ->    x                                           but nothing looks where it comes from
     tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
@@ -71,6 +72,18 @@ def as_stored(x):  # type: ignore[no-untyped-def]
             pack=1,
         )
     return rounded
+
+
+@triton.jit
+def absolute(x):  # type: ignore[no-untyped-def]
+    """|x| of f32. LLVM moves Triton's own behind the cast to bf16 of a store, where the assembler (ptxas 12.8, for sm_90)
+    drops the `and` of every second lane: a negative number is stored. An instruction that it cannot move is kept.
+    """
+    if is_hip():
+        y = tl.abs(x)
+    else:
+        y = tl.inline_asm_elementwise("abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    return y
 
 
 @triton.jit

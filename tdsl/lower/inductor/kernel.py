@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -141,7 +141,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             """The store to the fused producer's buffer is the value of the load point."""
 
             def _default(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                value = super()._default(name, args, kwargs)
+                value = _absolute(name, args) or super()._default(name, args, kwargs)
                 if isinstance(value, CSEVariable):
                     zeros.note(name, args, str(value), value.dtype)
                 return value
@@ -187,7 +187,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         result = self.call.results[slot.param]
         buffer = self.call.result_buffers[slot.param]
         lengths = [V.graph.sizevars.simplify(size) for size in result.layout.size]
-        self._make_independent_subgraph(hook, sympy_product(lengths))  # type: ignore[no-untyped-call]
+        self._make_independent_subgraph(hook, sympy_product(lengths), ops_handler=_Epilogue)  # type: ignore[no-untyped-call]
         xindex = f"x_epilogue{number}_index"
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
@@ -407,7 +407,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _finalize_partial_render(self, partial_code: str | PartialRender) -> PartialRender:
         with V.set_kernel_handler(self):
             self._texts = {key: hook() for key, hook in self.render_hooks.items()}
-            source = kernel_module(self, self._body_lines())
+            source = kernel_module(self, self._body_lines(), [*self._texts.values()])
         self.render_hooks = {key: lambda text=text: text for key, text in self._texts.items()}
         return PartialRender(source, self.render_hooks)
 
@@ -574,6 +574,22 @@ def _read(lines: Sequence[str], text: str) -> list[str]:
             kept.append(line)
             text += f"\n{line}"
     return kept[::-1]
+
+
+class _Epilogue(V.WrapperHandler):  # type: ignore[misc, name-defined]
+    def _default(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _absolute(name, args) or super()._default(name, args, kwargs)
+
+
+def _absolute(name: str, args: tuple[Any, ...]) -> CSEVariable | None:
+    """`abs` of f32 on a GPU, as `intrinsics` has it; None for anything else."""
+    if name != "abs" or args[0].dtype != torch.float32:
+        return None
+    if V.graph.get_current_device_or_throw().type != "cuda":
+        return None
+    value = args[0]
+    made = V.kernel.cse.generate(V.kernel.compute, f"absolute({value})", dtype=value.dtype, shape=value.shape)
+    return cast(CSEVariable, made)
 
 
 def _as_read(slot: StoreSlot) -> str:

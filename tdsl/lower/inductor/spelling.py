@@ -45,12 +45,12 @@ COMPILED = (
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import interpreted, libdevice, nan_max, nan_min, opaque, tile_part, tl_math",
+    "from tdsl.lower.inductor.interpreter import absolute, interpreted, libdevice, nan_max, nan_min, opaque, tile_part, tl_math",
 )
 
 
-def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
-    """The text of `kernel`'s module. Leaves what a launch needs in the kernel's two `_meta` tables."""
+def kernel_module(kernel: TemplateKernel, body: Sequence[str], fused: Sequence[str]) -> str:
+    """The text of `kernel`'s module, with places for what is fused. Leaves what a launch needs in the kernel's two `_meta` tables."""
     argdefs, _, signature, _ = kernel.args.python_argdefs()
     source = kernel.call.source
     for name, _value in source.configs[0].constants:
@@ -89,6 +89,7 @@ def kernel_module(kernel: TemplateKernel, body: Sequence[str]) -> str:
         # Nothing is tuned in the interpreter: it runs the first config.
         configs=source.configs[:1] if device.type == "cpu" else source.configs,
         body=body,
+        fused=fused,
         triton_meta=kernel.triton_meta,
         inductor_meta=kernel.inductor_meta,
         device_type=device.type,
@@ -156,8 +157,9 @@ def module_text(
     triton_meta: Mapping[str, Any],
     inductor_meta: Mapping[str, Any],
     device_type: str,
+    fused: Sequence[str] = (),
 ) -> str:
-    used = [name for name in INTRINSICS if any(f"{name}(" in line for line in body)]
+    used = [name for name in INTRINSICS if any(f"{name}(" in line for line in [*body, *fused])]
     intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(used)}"
     lines = [
         "import triton",
