@@ -310,7 +310,7 @@ def transposed_temporaries(a, b):
     return c, d, c + d
 
 
-@program(2, (20, 66))
+@program(None, (20, 66))
 def halves(y):
     swap(y[:, :33], y[:, 33:])
     return y
@@ -323,7 +323,7 @@ def halves_of_a_temporary(a):
     return y
 
 
-@program(2, (20, 99), (20, 33))
+@program(None, (20, 99), (20, 33))
 def parts_of_an_argument(qkv, c):
     s = rotate(qkv[:, :33], qkv[:, 33:66], c)
     return s, qkv[:, 66:] + 1
@@ -337,7 +337,7 @@ def parts_of_a_temporary(x, c):
     return s * 2, q + k, v, qkv
 
 
-@program(3, 100, 50)
+@program(None, 100, 50)
 def chunks(y, x):
     a, b = y.chunk(2)
     axpy(a, x, 2.0)

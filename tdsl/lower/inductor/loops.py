@@ -94,7 +94,7 @@ def _order(
     steps = sum(_loop(at) * step for at, (_, step) in enumerate(loops))
     if sympy.expand(index - steps) != 0 or len(set(wanted)) != len(wanted):
         return None
-    if sorted(map(str, loops)) != sorted(map(str, wanted)):
+    if len(loops) != len(wanted) or not set(wanted) <= set(loops):
         return None
     return [loops.index(pair) for pair in wanted]
 

@@ -112,8 +112,9 @@ def _reinplace(graph: fx.Graph, copy: fx.Node) -> None:
             return  # what was there is wanted afterwards
         updates.insert(0, (node, update))
         node = update.base
-    if not any(_is_result(update.new) for _, update in updates):
-        return
+    calls = [call for _, update in updates if (call := _call_of(update.new)) is not None]
+    if not calls or len(set(calls)) < len(calls):
+        return  # of several parts that one kernel reads it can store none in place: better one copy than several
     for node, update in updates:
         target = argument
         with graph.inserting_before(node):
@@ -231,11 +232,11 @@ def _is_call(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "tdsl"
 
 
-def _is_result(node: fx.Node) -> bool:
-    """Whether a node is what a template has made, or a view of it."""
+def _call_of(node: fx.Node) -> fx.Node | None:
+    """The template call that has made a node, or what it is a view of."""
     while _is_view(node) or node.target is operator.getitem:
         node = node.args[0]  # type: ignore[assignment]
-    return _is_call(node)
+    return node if _is_call(node) else None
 
 
 def _erase(graph: fx.Graph, node: fx.Node) -> None:
