@@ -20,7 +20,7 @@ import torch
 
 from tdsl import api, ir
 from tdsl.lower import expressions, points, specialization, tiles
-from tdsl.lower.inductor import bindings, buffer, kernel, launch, loops, lowering, placement, zeros
+from tdsl.lower.inductor import bindings, buffer, kernel, launch, lowering, placement, zeros
 from tdsl.lower.inductor.kernel import TemplateKernel
 from tdsl.lower.triton import StoreSlot
 
@@ -389,16 +389,6 @@ def _() -> Iterator[None]:
 @fault("prologue fused through a broadcast or a slice")
 def _() -> Iterator[None]:
     with mock.patch.object(buffer, "_closed_inputs", lambda source, tensors: {}):
-        yield
-
-
-@fault("loops of a producer reordered without need")
-def _() -> Iterator[None]:
-    def order(old: Any, *args: Any) -> Any:
-        found = old(*args)
-        return found if found is None or len(found) != 2 else found[::-1]
-
-    with around(loops, "_order", order):
         yield
 
 

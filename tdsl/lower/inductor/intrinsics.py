@@ -7,14 +7,14 @@
     tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
 A product of matrices leaves neighbouring columns in one thread, which makes a part of a tile a choice of
-registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing.
+registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing. AMD's GPUs get others in place of NVIDIA's instructions (`FOR_HIP`): which GPU it is cannot be asked in
+a kernel's text, since a compile worker has none.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.target_info import is_hip
 
 
 @triton.jit
@@ -79,11 +79,12 @@ def absolute(x):  # type: ignore[no-untyped-def]
     """|x| of f32. LLVM moves Triton's own behind the cast to bf16 of a store, where the assembler (ptxas 12.8, for sm_90)
     drops the `and` of every second lane: a negative number is stored. An instruction that it cannot move is kept.
     """
-    if is_hip():
-        y = tl.abs(x)
-    else:
-        y = tl.inline_asm_elementwise("abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
-    return y
+    return tl.inline_asm_elementwise("abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
+def plain_absolute(x):  # type: ignore[no-untyped-def]
+    return tl.abs(x)
 
 
 @triton.jit
@@ -91,11 +92,12 @@ def opaque(x):  # type: ignore[no-untyped-def]
     """x of float64, an operand of a dot. Triton 3.7 lays operands out for the narrowest load that it finds behind
     them, and fails where those of a float64 dot began as 16 bits or fewer.
     """
-    if is_hip():
-        y = x
-    else:
-        y = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], dtype=tl.float64, is_pure=False, pack=1)
-    return y
+    return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], dtype=tl.float64, is_pure=False, pack=1)
+
+
+@triton.jit
+def plain(x):  # type: ignore[no-untyped-def]
+    return x
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -109,3 +111,6 @@ def tile_part(tile, part: tl.constexpr, parts: tl.constexpr):  # type: ignore[no
         else:
             tile = tile_part(right, part - parts // 2, parts // 2)
     return tile
+
+
+FOR_HIP = {"absolute": "plain_absolute", "opaque": "plain"}

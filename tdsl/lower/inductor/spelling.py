@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tdsl.lower.functions import INTRINSICS
+from tdsl.lower.inductor.intrinsics import FOR_HIP
 from tdsl.lower.inductor.private import (
     ArgName,
     ConstexprArg,
@@ -160,7 +161,9 @@ def module_text(
     fused: Sequence[str] = (),
 ) -> str:
     used = [name for name in INTRINSICS if any(f"{name}(" in line for line in [*body, *fused])]
-    intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(used)}"
+    others = FOR_HIP if triton_meta["device"].type == "hip" else {}
+    imported = [f"{others[name]} as {name}" if name in others else name for name in used]
+    intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(imported)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
