@@ -7,8 +7,9 @@
     tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
 A product of matrices leaves neighbouring columns in one thread, which makes a part of a tile a choice of
-registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing. AMD's GPUs get others in place of NVIDIA's instructions (`FOR_HIP`): which GPU it is cannot be asked in
-a kernel's text, since a compile worker has none.
+registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing. AMD's GPUs get
+others in place of NVIDIA's instructions (`FOR_HIP`): which GPU it is cannot be asked in a kernel's text, since a
+compile worker has none.
 """
 
 from __future__ import annotations
