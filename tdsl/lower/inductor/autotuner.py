@@ -4,8 +4,8 @@
     @triton.jit
 
 Two threads may make the first call at the same time; a cache file may be truncated, or its folder full; a
-candidate's `maxnreg` and `num_ctas` count; what Triton fails to compile is tried with more warps; any thread may launch what needs descriptors; and each candidate's time
-is told as it is known. This module is imported by compile workers: nothing here may import the compiler.
+candidate's `maxnreg` and `num_ctas` count; what Triton fails to compile is tried with more warps; any thread may
+launch what needs descriptors; and each candidate's time is told as it is known. This module is imported by compile workers: nothing here may import the compiler.
 """
 
 from __future__ import annotations
