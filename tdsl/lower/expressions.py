@@ -430,16 +430,12 @@ class Expressions:
             return arguments[0]
         if all(argument.dtype is None for argument in arguments) and category == 2:
             arguments = [self.cast(arguments[0], dtype), *arguments[1:]]
-        compute = (
-            "f32" if (function.wide or name == "abs") and category == 2 and DTYPES[dtype].bits < 32 else dtype
-        )
+        compute = "f32" if function.wide and category == 2 and DTYPES[dtype].bits < 32 else dtype
         arguments = [self.cast(a, compute) if a.dtype is not None else a for a in arguments]
         lined, tiles = self.lined_up(self._strengthened(arguments, compute))
-        text = function.f64 if function.f64 and compute == "f64" else function.text
+        text = {"f32": function.f32, "f64": function.f64}.get(compute) or function.text
         if category == 2:
             text = NAN_AWARE.get(name, text)
-        if name == "abs" and compute == "f32":
-            text = "absolute({0})"
         value = Value(
             text=text.format(*(value.text for value in lined)),
             dtype=None if all(a.dtype is None for a in lined) else compute,

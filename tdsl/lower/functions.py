@@ -13,7 +13,8 @@ class Function:
     text: str
     wide: bool = True
     odd: bool = False
-    f64: str | None = None  # where float64 is spelled otherwise
+    f32: str | None = None  # where float32 is spelled otherwise
+    f64: str | None = None  # and float64
 
 
 FUNCTIONS: Mapping[str, Function] = {
@@ -28,7 +29,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "tanh": Function("libdevice.tanh({0})", odd=True),
     "erf": Function("tl.erf({0})", odd=True),
     "sigmoid": Function("tl.sigmoid({0})"),
-    "abs": Function("tl.abs({0})", wide=False, odd=True),
+    "abs": Function("tl.abs({0})", odd=True, f32="absolute({0})"),
     "floor": Function("tl.floor({0})", odd=True),
     "ceil": Function("tl.ceil({0})", odd=True),
     "fma": Function("tl.fma({0}, {1}, {2})"),

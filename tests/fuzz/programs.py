@@ -598,6 +598,8 @@ class Builder:
     def binary(self, value: Value, before: bool) -> Value:
         rng = self.rng
         other = self.partner(value, before)
+        if not self.exact and not is_float(other.dtype):
+            return value  # a function of integers is float32
         if not other.dims and value.dims:
             # A 0-dim tensor takes part in promotion only if it is of a higher kind.
             if is_float(other.dtype) and not is_float(value.dtype):
@@ -828,6 +830,7 @@ class Builder:
         known = [
             value for value in self.values if value.dims == tuple(dims) and self.convertible(value, param)
         ]
+        steps = 0
         if known and rng.random() < 0.6:
             value = rng.choice(known)
         else:
@@ -855,7 +858,10 @@ class Builder:
                 )
         if param.dtype in ("i8", "u8") and value.dtype == param.dtype and rng.random() < 0.5:
             return value
-        for _ in range(rng.choice([0, 0, 1, 1, 2, 3]) if param.least is None else 0):
+        more = rng.choice([0, 0, 1, 1, 2, 3]) if param.least is None else 0
+        if steps and rng.random() < 0.5:
+            more = 0  # the view itself is what the template is given
+        for _ in range(more):
             value = self.grow(value, before=True)
         value = self.fitted(
             value,
