@@ -140,7 +140,8 @@ class Template:
         given = dict(zip(self._parameters, args, strict=False))
         for name, value in kwargs.items():
             if name not in self._parameters:
-                self._refuse(f"{self.template.name} has no parameter '{name}'")
+                known = ", ".join(self._parameters)
+                self._refuse(f"{self.template.name} has no parameter '{name}'; it has {known}")
             if name in given:
                 self._refuse(f"'{name}' is given twice")
             given[name] = value
@@ -201,8 +202,8 @@ def _accepts(value: Any, kind: str) -> bool:
         return isinstance(value, bool)
     if kind == "d" or kind == "s":
         return isinstance(value, str)
-    if isinstance(value, bool | str):
-        return False
+    if isinstance(value, bool | str | Tensor):
+        return False  # PyTorch takes a number out of a tensor when nothing is compiled, and only then
     if kind == "i":
         return isinstance(value, int | SymInt) or hasattr(value, "__index__")
     return isinstance(value, int | float | SymInt | SymFloat) or hasattr(value, "__float__")
@@ -210,7 +211,7 @@ def _accepts(value: Any, kind: str) -> bool:
 
 def _described(value: Any) -> str:
     if isinstance(value, torch.Tensor):
-        return "a tensor"
+        return "a tensor; for a number that is one, declare 'f32[]' and 'load' it with '[]'"
     if is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
         return "an int" if isinstance(value, int) else "a float"  # which one may not be known
     return repr(value)
@@ -250,8 +251,8 @@ def _compare(kernel: ir.Kernel, function: Reference) -> None:
         raise TdslError([Diagnostic(code=Code.BAD_PARAM, message=message, span=node.span, help=help)])
 
     for index, parameter in enumerate(parameters):
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            refuse(f"the function's '*{parameter.name}' is no parameter of a template", kernel)
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            refuse(f"the function's '{parameter}' is no parameter of a template: those have a position", kernel)
         if index >= len(kernel.params):
             refuse(f"the function has a parameter '{parameter.name}' that the template lacks", kernel)
         param = kernel.params[index]
@@ -596,10 +597,16 @@ def _refer(
     if operator.reference is None:
         message = f"'{kernel.name}' has no reference, and a CPU runs kernels only with TRITON_INTERPRET=1"
         raise TdslError([_wrong(message, kernel)])
+    versions = {name: _version(value) for name, value in arguments.items()}
     returned = operator.reference(*_for_reference(kernel, arguments))
+    for param in kernel.params if not operator.written else ():  # a view of what is written counts with it
+        if _version(arguments[param.name]) != versions[param.name]:
+            raise TdslError([_wrong(f"the reference writes to '{param.name}', which is not inout", param)])
     outputs = returned if isinstance(returned, tuple | list) else (returned,)
     if not kernel.outputs:
-        return ()
+        # `return y.add_(x)` returns what was written to.
+        written = operator.news(arguments)
+        outputs = [value for value in outputs if not (value is None or any(value is it for it in written))]
     if len(outputs) != len(kernel.outputs):
         message = (
             f"the reference of '{kernel.name}' returned {len(outputs)} values, not {len(kernel.outputs)}"
@@ -620,6 +627,11 @@ def _refer(
         made.append(value.clone() if _storage(value) in taken else value)
         taken.add(_storage(made[-1]))
     return tuple(made)
+
+
+def _version(value: Any) -> int | None:
+    """How often a tensor was written to, where that is known."""
+    return value._version if isinstance(value, torch.Tensor) and not value.is_inference() else None
 
 
 def _storage(tensor: torch.Tensor) -> int:

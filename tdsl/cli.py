@@ -12,13 +12,14 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
 from tdsl import ast, ir
-from tdsl.diagnostics import TdslError, suggest
+from tdsl.diagnostics import Code, Diagnostic, TdslError, suggest
+from tdsl.signature import Environment, evaluate
 from tdsl.types import DTYPES
 
 OPEN_SIZE = 128  # what `show` takes for a size that must be known and was not given
@@ -83,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--dtype", nargs="+", action="extend", default=[], metavar="VARIABLE=DTYPE")
     show.add_argument("--const", nargs="+", action="extend", default=[], metavar="PARAMETER=VALUE")
+    show.add_argument(
+        "--without", nargs="+", action="extend", default=[], metavar="TENSOR", help="optional, and not passed"
+    )
     show.add_argument("--config", type=int, metavar="I", help="only this tuning candidate, counted from 0")
     show.set_defaults(command=_show)
 
@@ -162,7 +166,12 @@ def _show(options: argparse.Namespace) -> int:
             raise UsageError(f"--dtype {name}={dtype}: {name} is one of {', '.join(variables[name])}")
     parameters = [p.name for kernel in kernels for p in kernel.params if isinstance(p, ir.Const)]
     _known("--const", "const parameter", consts, parameters)
-    print("\n\n".join(_triton(kernel, shapes, dtypes, consts, options.config) for kernel in kernels))
+    optional = [
+        p.name for kernel in kernels for p in kernel.params if isinstance(p, ir.Tensor) and p.optional
+    ]
+    _known("--without", "optional tensor", options.without, optional)
+    without = set(options.without)
+    print("\n\n".join(_triton(kernel, shapes, dtypes, consts, without, options.config) for kernel in kernels))
     return 0
 
 
@@ -171,11 +180,12 @@ def _triton(
     shapes: Mapping[str, int],
     dtypes: Mapping[str, str],
     consts: Mapping[str, str],
+    without: Set[str],
     config: int | None,
 ) -> str:
     """The Triton function, under a comment with what is not in it: assumed sizes, configs, the grid."""
     from tdsl.lower import lower, static_axes
-    from tdsl.lower.contiguous import contiguous
+    from tdsl.lower.contiguous import contiguous, environment_of
     from tdsl.lower.text import function_text
 
     shapes = {name: size for name, size in shapes.items() if name in kernel.dims}
@@ -196,7 +206,14 @@ def _triton(
                     f"'{kernel.name}' needs a value for '{const.name}': --const {const.name}=..."
                 )
     dtypes = {name: dtype for name, dtype in dtypes.items() if name in dict(kernel.dtype_choices)}
-    binding, arguments = contiguous(kernel, dims=shapes, dtypes=dtypes, consts=values)
+    for name, choices in kernel.dtype_choices:
+        if name not in dtypes and len(choices) > 1:
+            comments.append(f"# {name} = {choices[0]}, assumed (--dtype {name}=...)")
+    _check_guards(kernel, environment_of(kernel, dims=shapes, dtypes=dtypes, consts=values))
+    absent = {
+        param.name for param in kernel.params if isinstance(param, ir.Tensor) and param.optional
+    } & without
+    binding, arguments = contiguous(kernel, dims=shapes, dtypes=dtypes, consts=values, absent=absent)
     source = lower(kernel, binding)
     if config is not None and not 0 <= config < len(source.configs):
         count = len(source.configs)
@@ -209,6 +226,18 @@ def _triton(
             programs = f"min({candidate.grid}, multiprocessors)" if candidate.persistent else candidate.grid
             comments.append(f"# config {index}: {text or 'nothing to choose'}; programs: {programs}")
     return "\n".join([*comments, function_text(source, arguments, slots=True).rstrip()])
+
+
+def _check_guards(kernel: ir.Kernel, environment: Environment) -> None:
+    """Raises TdslError for a guard that does not hold, as a call would; one of an open size may hold."""
+    for guard in kernel.guards:
+        try:
+            holds = evaluate(guard, environment)
+        except KeyError:
+            continue
+        if not holds:
+            message = f"'{guard.span.text}' does not hold"
+            raise TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=guard.span)])
 
 
 def _choose(names: Sequence[str], wanted: str | None, file: str) -> Sequence[str]:

@@ -67,6 +67,26 @@ def test_show_specialises(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mask" not in text
 
 
+def test_show_leaves_an_optional_tensor_out(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(EXAMPLES / "layer_norm" / "layer_norm.tdsl")
+    assert cli.run(["show", file]) == 0
+    assert "b_tile" in capsys.readouterr().out
+    assert cli.run(["show", file, "--without", "b"]) == 0
+    text = capsys.readouterr().out
+    assert "b_" not in text.replace("size_", "")
+    assert "# T = f16, assumed (--dtype T=...)" in text
+
+
+def test_show_refuses_what_a_guard_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(EXAMPLES / "int4_matmul" / "int4_matmul.tdsl")
+    assert cli.run(["show", file, "--shape", "K=64", "--const", "G=32"]) == 0
+    capsys.readouterr()
+    assert cli.run(["show", file, "--shape", "K=48", "--const", "G=32"]) == 1
+    shown = capsys.readouterr()
+    assert "'K % G == 0' does not hold" in shown.err
+    assert "triton" not in shown.out
+
+
 def test_show_reports_mistakes(capsys: pytest.CaptureFixture[str], wrong: str) -> None:
     assert cli.run(["show", wrong]) == 1
     assert "unknown-name" in capsys.readouterr().err

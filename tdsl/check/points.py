@@ -8,10 +8,11 @@ The proof itself is `bounds`; that every output is stored exactly once is `cover
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from tdsl import ast, ir
-from tdsl.check.bounds import Shortfall
+from tdsl.check.bounds import Bounds, Shortfall
 from tdsl.check.dtypes import STRING
 from tdsl.check.names import undefined
 from tdsl.check.scope import (
@@ -76,7 +77,7 @@ def load(ctx: Context, node: ast.Load) -> ir.Expr | None:
                 tensor,
                 at,
                 shortfall,
-                f"add 'else 0' after {shown(node)}, or 'unchecked'",
+                _remedies(ctx, node, value, size(tensor.dims[at])),
             )
             safe = False
     if not safe:
@@ -98,6 +99,41 @@ def load(ctx: Context, node: ast.Load) -> ir.Expr | None:
     if tensor.inout:
         ctx.inout_loads.setdefault(tensor.name, []).append(LoadPoint(made, ctx.path))
     return made
+
+
+def _remedies(ctx: Context, node: ast.Load, value: ir.Expr, dim: ir.Expr) -> str:
+    """What to do about a subscript that is not proven. A guard is named if the proof holds with it."""
+    general = f"add 'else 0' after {shown(node)}, or 'unchecked'"
+    if isinstance(value, ir.TileRef):
+        for tile in ctx.loops:
+            if ctx.bounds.shortfall(replace(value, tile=tile), dim, ctx.loops) is None:
+                return f"did you mean '{tile.name}'? Else {general}"
+    for guard, text in _guards(value, dim):
+        facts = replace(ctx.bounds.facts, guards=(*ctx.bounds.facts.guards, guard))
+        if Bounds(facts).shortfall(value, dim, ctx.loops) is None:
+            return f"if it is so, say it in a guard, 'where {text}'; else {general}"
+    return general
+
+
+def _guards(value: ir.Expr, dim: ir.Expr) -> Iterator[tuple[ir.Expr, str]]:
+    """Conditions that a template may have forgotten to ask for."""
+
+    def compared(op: str, left: ir.Expr, right: ir.Expr) -> ir.Expr:
+        return ir.Binary(span=value.span, type=value.type, op=op, left=left, right=right)
+
+    if isinstance(value, ir.Constant):
+        yield compared(">", dim, value), f"{_text(dim)} > {value.value}"
+    for part in ir.walk(value):
+        match part:
+            case ir.Binary(op="//", left=ir.TileRef(tile=tile), right=divisor):
+                remainder = compared("%", tile.stop, divisor)
+                zero = ir.Constant(span=value.span, type=value.type, value=0)
+                yield compared("==", remainder, zero), f"{_text(tile.stop)} % {_text(divisor)} == 0"
+
+
+def _text(expr: ir.Expr) -> str:
+    text = expr.span.text
+    return text if text.isidentifier() or text.isdigit() else f"({text})"
 
 
 def _is_broken(ctx: Context, tensor: ir.Tensor) -> bool:

@@ -31,7 +31,26 @@ def contiguous(
     names by dtype variable, else its first choice counts; `consts` goes before a parameter's default;
     `absent` names the optional tensors that are not passed.
     """
-    known = dict(dims or {})
+    environment = environment_of(kernel, dims=dims, dtypes=dtypes, consts=consts)
+    tensors: dict[str, TensorArg | None] = {}
+    for item in (*kernel.params, *kernel.outputs):
+        if isinstance(item, ir.Tensor):
+            tensors[item.name] = None if item.name in absent else _tensor(item, environment)
+    scalars = {param.name: f"{param.name}_" for param in kernel.params if isinstance(param, ir.Scalar)}
+    used = {name for tensor in tensors.values() if tensor for name in _names(tensor)}
+    sizes = tuple(f"size_{name}" for name in kernel.dims if f"size_{name}" in used)
+    binding = Binding(tensors=tensors, scalars=scalars, consts=dict(environment.params))
+    return binding, sizes + tuple(scalars.values())
+
+
+def environment_of(
+    kernel: ir.Kernel,
+    *,
+    dims: Mapping[str, int] | None = None,
+    dtypes: Mapping[str, str] | None = None,
+    consts: Mapping[str, Value] | None = None,
+) -> Environment:
+    """What is given, and the first choices and defaults of what is not; a size that is not given stays open."""
     variables = {name: choices[0] for name, choices in kernel.dtype_choices} | dict(dtypes or {})
     constants = {
         param.name: param.default
@@ -43,16 +62,7 @@ def contiguous(
         for param in kernel.params
         if isinstance(param, ir.Const) and param.type == "dtype" and param.name in constants
     }
-    environment = Environment(dims=known, params=constants, dtypes=variables)
-    tensors: dict[str, TensorArg | None] = {}
-    for item in (*kernel.params, *kernel.outputs):
-        if isinstance(item, ir.Tensor):
-            tensors[item.name] = None if item.name in absent else _tensor(item, environment)
-    scalars = {param.name: f"{param.name}_" for param in kernel.params if isinstance(param, ir.Scalar)}
-    used = {name for tensor in tensors.values() if tensor for name in _names(tensor)}
-    sizes = tuple(f"size_{name}" for name in kernel.dims if f"size_{name}" in used)
-    binding = Binding(tensors=tensors, scalars=scalars, consts=constants)
-    return binding, sizes + tuple(scalars.values())
+    return Environment(dims=dict(dims or {}), params=constants, dtypes=variables)
 
 
 def _tensor(tensor: ir.Tensor, environment: Environment) -> TensorArg:

@@ -13,6 +13,7 @@ from tdsl.diagnostics import Code, TdslError
 from tdsl.pipeline import check_text
 from tdsl.signature import TensorInfo, resolve
 from tdsl.source import Source
+from tests.check.conftest import Mistakes
 
 # signature of the source tensor, guards, subscripts
 PROVEN = [
@@ -102,6 +103,29 @@ def test_proven(case: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize("case", UNPROVEN, ids=str)
 def test_unproven(case: tuple[str, str, str]) -> None:
     assert problems(text(*case)) == {Code.OUT_OF_BOUNDS}
+
+
+@pytest.mark.parametrize(
+    "load, signature, help",
+    [
+        (
+            "s[n // 32]",
+            "(s: f32[N // 32]) -> y: f32[M, N]",
+            "a guard, 'where N % 32 == 0'; else add 'else 0'",
+        ),
+        ("s[n // 16]", "(s: f32[N // 32]) -> y: f32[M, N]", "add 'else 0' after s[n // 16], or"),
+        ("s[3]", "(s: f32[N]) -> y: f32[M, N]", "a guard, 'where N > 3'; else add 'else 0'"),
+        ("s[m]", "(s: f32[N]) -> y: f32[M, N]", "did you mean 'n'? Else add 'else 0' after s[m], or"),
+        ("s[m]", "(s: f32[K]) -> y: f32[M, N]", "add 'else 0' after s[m], or"),
+    ],
+)
+def test_what_would_prove_it_is_said(mistakes: Mistakes, load: str, signature: str, help: str) -> None:
+    inputs = signature.replace("(", "(x: f32[M, N], ", 1)
+    (found,) = mistakes(f"store y[m, n] = load x[m, n] + load {load}", inputs)
+    assert help in found
+    if "where" in help:
+        guard = help.split("'")[1]
+        assert not mistakes(f"store y[m, n] = load x[m, n] + load {load}", f"{inputs}\n{guard}")
 
 
 def test_a_negative_constant_that_divides_a_dimension_is_refused_by_the_call() -> None:

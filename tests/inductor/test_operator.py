@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import tdsl
-from tdsl import TdslError
+from tdsl import TdslError, api
 from tdsl.testing import load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -141,6 +142,54 @@ def test_no_reference_and_a_gradient():
         double(x.requires_grad_())
     with torch.no_grad():
         torch.testing.assert_close(double(x), x * 2)
+
+
+def test_references_that_do_something_else(monkeypatch):
+    monkeypatch.setattr(api, "interpreted", lambda: False)  # a CPU runs the reference then
+    add = """
+template add(inout y: f32[N], x: f32[N]):
+    for n in grid(N by 64):
+        store y[n] = load y[n] + load x[n]
+"""
+
+    @tdsl.template(source=add, name="add")
+    def forgets(y, x):
+        return y + x
+
+    @tdsl.template(source=add, name="add")
+    def adds(y, x):
+        return y.add_(x)
+
+    @tdsl.template(source=DOUBLE, name="double")
+    def writes(x):
+        return x.mul_(2).clone()
+
+    memory = torch.ones(6)
+    with pytest.raises(TdslError, match="the reference of 'add' returned 1 values, not 0"):
+        forgets(memory[:3], memory[3:])
+    adds(memory[:3], memory[3:])
+    assert memory.tolist() == [2, 2, 2, 1, 1, 1]
+    with pytest.raises(TdslError, match="the reference writes to 'x', which is not inout"):
+        writes(randn(10))
+
+
+def test_a_number_that_is_a_tensor():
+    @tdsl.template(
+        source="""
+template scaled(x: f32[N], lr: f32[]) -> y: f32[N]:
+    for n in grid(N by 64):
+        store y[n] = load x[n] * load lr[]
+"""
+    )
+    def scaled(x, lr):
+        return x * lr
+
+    counter = CompileCounterWithBackend("inductor")
+    program = torch.compile(lambda x, lr: scaled(x + 1, lr * 2).relu(), backend=counter)
+    x = randn(100)
+    for number in (0.5, 1.0, -2.0):
+        torch.testing.assert_close(program(x, torch.tensor(number)), ((x + 1) * number * 2).relu())
+    assert counter.frame_count == 1
 
 
 def test_in_place_and_a_gradient():
@@ -313,6 +362,11 @@ def test_wrong_decorations():
         decorate(double)
 
     def double(*x): ...
+
+    with pytest.raises(TdslError, match="no parameter of a template"):
+        decorate(double)
+
+    def double(*, x): ...
 
     with pytest.raises(TdslError, match="no parameter of a template"):
         decorate(double)
