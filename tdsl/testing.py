@@ -240,7 +240,12 @@ def _copies(args: Sequence[Any], *, float64: bool) -> list[Any]:
                     flat = torch.empty(0, dtype=value.dtype, device=value.device)
                     flat.set_(storage)
                     storages[key] = flat.to(dtype, copy=True)
-                new = storages[key].as_strided(value.shape, value.stride(), value.storage_offset())
+                whole, offset = storages[key], value.storage_offset()
+                if value._is_view():
+                    new = whole.as_strided(value.shape, value.stride(), offset)
+                else:
+                    new = torch.empty(0, dtype=dtype, device=value.device)
+                    new.set_(whole.untyped_storage(), offset, value.shape, value.stride())
             return new.requires_grad_(value.requires_grad)
         if isinstance(value, tuple | list):
             return type(value)(copy(item) for item in value)
@@ -268,6 +273,10 @@ class _PyTorch(TorchDispatchMode):
         if reference is not None:
             with self:
                 return reference(*args, **kwargs)
+        if isinstance(func, torch._ops.OpOverload) and func.namespace == "tdsl":
+            raise AssertionError(
+                f"'{func._schema.name.removeprefix('tdsl::')}' has no reference: say what is right with reference="
+            )
         if self.float64:
             args = tuple(torch.float64 if isinstance(a, torch.dtype) and a in _FLOATS else a for a in args)
             if kwargs.get("dtype") in _FLOATS:
