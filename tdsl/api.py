@@ -252,7 +252,9 @@ def _compare(kernel: ir.Kernel, function: Reference) -> None:
 
     for index, parameter in enumerate(parameters):
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            refuse(f"the function's '{parameter}' is no parameter of a template: those have a position", kernel)
+            refuse(
+                f"the function's '{parameter}' is no parameter of a template: those have a position", kernel
+            )
         if index >= len(kernel.params):
             refuse(f"the function has a parameter '{parameter.name}' that the template lacks", kernel)
         param = kernel.params[index]

@@ -71,6 +71,70 @@ def test_numbers_of_one_element():
     testing.assert_fused(program, (ints(20, 18), ints(18, 19), ints(2) + 9))
 
 
+def test_a_remainder_as_a_prologue():
+    testing.assert_fused(
+        lambda a, b: mm(a % 3, torch.remainder(b, -2.0) + 1), (ints(20, 18), ints(18, 19)), exact=True
+    )
+    testing.assert_fused(
+        lambda a, b: mm(a, (b.int() % (a[:18, :1].int() * 2 + 9)).float()),
+        (ints(20, 18), ints(18, 19)),
+        exact=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: torch.digamma(x + 9),
+        lambda x: torch.special.i0e(x),
+        lambda x: torch.special.zeta(x + 9, 2.0),
+        lambda x: torch.frexp(x).mantissa,
+        lambda x: torch.frexp(x).exponent + x,
+        lambda x: x.to(torch.float8_e4m3fnuz).float() * 2,
+    ],
+)
+def test_work_that_triton_has_not(work):
+    if torch.cuda.is_available():
+        pytest.skip("Inductor's own kernels lack float8_e4m3fnuz on NVIDIA's GPUs, and frexp differs")
+    for program in (lambda a, b: mm(a, work(b)), lambda a, b: work(mm(a, b))):
+        report = testing.assert_fused(program, (ints(20, 18), ints(18, 19)), kernels=None)
+        assert report.kernels == 2
+        assert any("which kernels in Triton do not have" in refusal.reason for refusal in report.refusals)
+
+
+def test_a_float8_tensor_that_triton_has_not():
+    if torch.cuda.is_available():
+        pytest.skip("Inductor's own kernels lack it, too")
+    x = ints(18, 19).to(torch.float8_e5m2fnuz)
+    testing.assert_fused(lambda a, x: mm(a, x.float() * 2), (ints(20, 18), x), kernels=None, exact=True)
+
+
+@tdsl.template(
+    source="""
+template plus(x: f32[N], k: int) -> y: f32[N]:
+    for n in grid(N by 64):
+        store y[n] = load x[n] + k
+"""
+)
+def plus(x, k):
+    return x + k
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda x: x.argmax().item() + 1,
+        lambda x: x.argmax().item() // 2,
+        lambda x: min(x.argmax().item(), 7),
+        lambda x: x.argmax().item() ** 2,
+        lambda x: int(x.sum().item()),
+    ],
+)
+def test_a_number_that_a_tensor_holds(number):
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        testing.assert_fused(lambda x: plus(x * 2, number(x)).relu(), (ints(100),), kernels=None, exact=True)
+
+
 def test_padding_as_a_prologue():
     def program(x):
         return rows(torch.nn.functional.pad(x, (1, 2, 3, 4), value=3.0))

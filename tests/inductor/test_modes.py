@@ -118,6 +118,14 @@ def test_max_autotune(program):
 
 
 @both
+def test_benchmark_kernel(program):
+    (code,) = check(program, options={"benchmark_kernel": True})
+    (file,) = re.findall(r"# kernel path: (.*)", code)
+    measured = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    assert re.search(r"[\d.]+ms +[\d.]+GB +[\d.]+GB/s", measured.stdout)
+
+
+@both
 @NEEDS_GPU
 @pytest.mark.parametrize("at_compile_time", [None, True, False])
 def test_cpp_wrapper(program, at_compile_time):

@@ -33,6 +33,10 @@ def test_name(owner, module, name, known_as):
 OVERRIDDEN = {
     private.ExternalTritonTemplateKernel: (
         "_compute_fusion_metadata",
+        "codegen_prologues_in_subgraphs",
+        "estimate_kernel_num_bytes",
+        "imports_for_benchmark_kernel",
+        "kernel_benchmark_extra_args",
         "_setup_fusion_hooks",
         "_finalize_partial_render",
         "_make_independent_subgraph",

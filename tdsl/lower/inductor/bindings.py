@@ -14,14 +14,24 @@ from collections.abc import Iterable, Mapping
 
 from tdsl.lower.binding import Extent, TensorArg
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.private import IRNode, Layout, V, fits_in_32_bits, size_hint, sympy, sympy_product
+from tdsl.lower.inductor.private import (
+    UNBACKED,
+    IRNode,
+    Layout,
+    V,
+    fits_in_32_bits,
+    size_hint,
+    symbol_is_type,
+    sympy,
+    sympy_product,
+)
 
 
 class Sizes:
     """The size arguments of one kernel: which symbols it takes, and what each is called."""
 
     def __init__(self) -> None:
-        self.arguments: dict[sympy.Symbol, str] = {}
+        self.arguments: dict[sympy.Expr, str] = {}
         self.hints: dict[str, int] = {}
 
     def extent(self, value: int | sympy.Expr) -> Extent:
@@ -30,15 +40,21 @@ class Sizes:
         if expr.is_Integer:
             return int(expr)
         if not _is_polynomial(expr):
+            if any(symbol_is_type(symbol, UNBACKED) for symbol in expr.free_symbols):
+                # What Inductor computes on the host is computed first of all, before this number is known.
+                return self._argument(expr)
             expr = V.graph.sizevars.lookup_precomputed_size(expr)
         for symbol in sorted(expr.free_symbols, key=str):
-            self.arguments.setdefault(symbol, f"ks{len(self.arguments)}")
+            self._argument(symbol)
         text = _spell(expr, self.arguments)
         self.hints[text] = size_hint(expr)
         return text
 
     def symbol(self, value: sympy.Symbol) -> str:
         """The name of an argument for a scalar that is known at run time only."""
+        return self._argument(value)
+
+    def _argument(self, value: sympy.Expr) -> str:
         return self.arguments.setdefault(value, f"ks{len(self.arguments)}")
 
     def tensor(self, node: IRNode) -> TensorArg:

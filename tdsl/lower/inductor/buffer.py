@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from tdsl.ir import Kernel
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.private import (
+    UNBACKED,
     BaseSchedulerNode,
     FixedLayout,
     IRNode,
@@ -23,7 +24,6 @@ from tdsl.lower.inductor.private import (
     MultiOutputLayout,
     OrderedSet,
     PartialRender,
-    SymT,
     TemplateBuffer,
     TensorBox,
     V,
@@ -54,7 +54,7 @@ class TemplateCall(TemplateBuffer):
         source: TritonSource,
         tensors: Mapping[str, IRNode],
         results: Sequence[Result],
-        size_arguments: Mapping[sympy.Symbol, str],
+        size_arguments: Mapping[sympy.Expr, str],
         size_hints: Mapping[str, int],
     ) -> None:
         self.kernel = kernel
@@ -137,8 +137,9 @@ class TemplateCall(TemplateBuffer):
             uses |= node.get_free_symbol_uses(unbacked_only)
         uses |= OrderedSet(
             symbol
-            for symbol in self.size_arguments
-            if not unbacked_only or symbol_is_type(symbol, (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT))
+            for expr in self.size_arguments
+            for symbol in expr.free_symbols
+            if not unbacked_only or symbol_is_type(symbol, UNBACKED)
         )
         return uses
 

@@ -40,6 +40,7 @@ from tdsl.lower.inductor.private import (
     inductor_config,
     ir,
     is_unaligned_buffer_name,
+    size_hint,
     symbol_is_type,
     sympy,
     sympy_dot,
@@ -103,6 +104,30 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         fused = [node for nodes in placement.epilogues.values() for node in nodes]
         if not _fit_in_32_bits([*fused, *prologue_nodes]):
             self._index_dtype_override = "tl.int64"
+
+    def codegen_prologues_in_subgraphs(
+        self,
+        buf_name_to_prologue_group: Mapping[str, Sequence[BaseSchedulerNode]],
+        prologue_preserves_zero_mask_fn: Callable[[BaseSchedulerNode], bool],
+    ) -> None:
+        # `zeros` knows what a prologue makes of zeros; Inductor's own answer (2.13) fails for a remainder.
+        super().codegen_prologues_in_subgraphs(buf_name_to_prologue_group, lambda node: False)  # type: ignore[no-untyped-call]
+
+    # With `benchmark_kernel`, a kernel's module is also a program that measures it.
+
+    def imports_for_benchmark_kernel(self) -> str:
+        # Inductor's own indents what a CPU has in place of a stream.
+        stream = V.graph.device_ops.import_get_raw_stream_as("get_raw_stream")
+        return f"import torch\nfrom torch._dynamo.testing import rand_strided\n{stream}\n"
+
+    def kernel_benchmark_extra_args(self) -> list[str]:
+        return []  # the grid is the launcher's
+
+    def estimate_kernel_num_bytes(self) -> int:
+        # Inductor's own asks the one output of its templates.
+        layouts = [node.get_layout() for node in self.call.tensors.values()]
+        layouts += [result.layout for result in self.call.results.values()]
+        return sum(size_hint(sympy_product(layout.size)) * layout.dtype.itemsize for layout in layouts)
 
     def _setup_fusion_hooks(self) -> None:
         """Makes a slot of Inductor's for each point that something is fused into."""

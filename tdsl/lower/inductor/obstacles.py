@@ -36,8 +36,8 @@ def is_call(node: BaseSchedulerNode) -> bool:
 
 def obstacle(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason | None:
     """Why one kernel cannot, or had better not, have both; one of them is a call, or holds one."""
-    if is_call(node1) and is_call(node2):
-        return not_pointwise(node2)
+    if is_call(node2) and (reason := not_pointwise(node1)) is not None:
+        return reason
     nodes = [*node1.get_nodes(), *node2.get_nodes()]
     at = next(at for at, node in enumerate(nodes) if node.is_template())
     call = nodes[at].node

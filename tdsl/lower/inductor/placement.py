@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from tdsl import ir
 from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     ComputedBuffer,
+    CppOverrides,
     Dep,
     MemoryDep,
     ModularIndexing,
@@ -26,6 +29,7 @@ from tdsl.lower.inductor.private import (
     Pointwise,
     SchedulerNode,
     StarDep,
+    TritonKernelOverrides,
     V,
     WeakDep,
     sympy,
@@ -121,7 +125,32 @@ def not_pointwise(node: BaseSchedulerNode) -> Reason | None:
                 text=f"it is not pointwise work ({type(data or part.node).__name__})",
                 help="only pointwise work moves into a template",
             )
+        if (what := _beyond_triton(part)) is not None:
+            return Reason(
+                text=f"it needs {what}, which kernels in Triton do not have",
+                help="leave it apart, or rewrite it",
+            )
     return None
+
+
+def _beyond_triton(node: SchedulerNode) -> str | None:
+    """The first operation or dtype that a CPU's C++ has, or PyTorch analyses there alone, and Triton has not."""
+    body = node._body
+    used = {V.graph.get_dtype(dep.name) for dep in node.read_writes.reads_and_writes()}
+    for block in (body.root_block, *body.subblocks.values()):
+        for part in block.graph.nodes:
+            name = str(part.target)
+            if name == "frexp" or (
+                hasattr(CppOverrides, name)
+                and not CppOverrides._is_unimplemented(name)
+                and TritonKernelOverrides._is_unimplemented(name)
+            ):
+                return f"'{name}'"
+            used |= {arg for arg in part.args if isinstance(arg, torch.dtype)}
+    return next((str(dtype) for dtype in sorted(used, key=str) if dtype in _NOT_IN_TRITON), None)
+
+
+_NOT_IN_TRITON = {torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu}
 
 
 def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | Reason:

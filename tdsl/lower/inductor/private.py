@@ -65,10 +65,15 @@ from torch._inductor.codegen.common import (
     # How a device gets its scheduling: the hook for 'our templates go to Triton'.
     register_backend_for_device,
 )
-from torch._inductor.codegen.cpp import CppScheduling
+from torch._inductor.codegen.cpp import (
+    # What each operation is in C++, and (below) in Triton: the same has not both.
+    CppOverrides,
+    CppScheduling,
+)
 from torch._inductor.codegen.cuda_combined_scheduling import CUDACombinedScheduling
 from torch._inductor.codegen.triton import (
     TritonKernel,
+    TritonKernelOverrides,
     TritonScheduling,
     # Prints a sympy expression in Triton's syntax.
     texpr,
@@ -148,6 +153,9 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 # A tile's array in Triton's interpreter, and what calculates with it.
 from triton.runtime.interpreter import TensorHandle, interpreter_builder
+
+# Numbers that a tensor holds: nobody knows them before the kernel runs that makes it.
+UNBACKED = (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT)
 
 
 def size_hint(expr: sympy.Expr) -> int:
