@@ -169,6 +169,7 @@ UNARY = [
     ("torch.where({0} > 1, {0}, -1)", lambda b, p: (max(b, 1), p)),
     ("torch.square({})", lambda b, p: (b * b, 2 * p)),
     ("torch.sign({})", lambda b, p: (1, 0)),
+    ("({}.clamp(-9, 9) % 3)", lambda b, p: (3, p)),
 ]
 KEEPS = ("(-{})", "{}.abs()", "torch.relu({})")  # exact whatever the value is
 SMOOTH = [
