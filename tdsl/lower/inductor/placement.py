@@ -136,7 +136,8 @@ def not_pointwise(node: BaseSchedulerNode) -> Reason | None:
 def _beyond_triton(node: SchedulerNode) -> str | None:
     """The first operation or dtype that a CPU's C++ has, or PyTorch analyses there alone, and Triton has not."""
     body = node._body
-    used = {V.graph.get_dtype(dep.name) for dep in node.read_writes.reads_and_writes()}
+    deps = [dep for dep in node.read_writes.reads_and_writes() if isinstance(dep, MemoryDep)]
+    used = {V.graph.get_dtype(dep.name) for dep in deps}
     for block in (body.root_block, *body.subblocks.values()):
         for part in block.graph.nodes:
             name = str(part.target)
