@@ -329,12 +329,13 @@ def _() -> Iterator[None]:
 
 @fault("epilogue reads the value before it was rounded")
 def _() -> Iterator[None]:
-    def captured(old: Any, self: Any, slot: Any, number: int) -> Any:
+    def read(old: Any, slot: Any) -> Any:
+        value = slot.computed[0] if slot.computed is not None else slot.value
         for name in ("float16", "bfloat16"):
-            slot = replace(slot, value=slot.value.removesuffix(f".to(tl.{name})"))
-        return old(self, slot, number)
+            value = value.removesuffix(f".to(tl.{name})")
+        return kernel._block(value, slot)
 
-    with around(TemplateKernel, "_capture", captured):
+    with around(kernel, "_as_read", read):
         yield
 
 

@@ -121,7 +121,10 @@ def test_max_autotune(program):
 def test_benchmark_kernel(program):
     (code,) = check(program, options={"benchmark_kernel": True})
     (file,) = re.findall(r"# kernel path: (.*)", code)
-    measured = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    measured = subprocess.run(
+        [sys.executable, file], capture_output=True, text=True, check=True, env=environment
+    )
     assert re.search(r"[\d.]+ms +[\d.]+GB +[\d.]+GB/s", measured.stdout)
 
 
