@@ -42,7 +42,9 @@ class Sizes:
         if not _is_polynomial(expr):
             if any(symbol_is_type(symbol, UNBACKED) for symbol in expr.free_symbols):
                 # What Inductor computes on the host is computed first of all, before this number is known.
-                return self._argument(expr)
+                name = self._argument(expr)
+                self.hints[name] = size_hint(expr)
+                return name
             expr = V.graph.sizevars.lookup_precomputed_size(expr)
         for symbol in sorted(expr.free_symbols, key=str):
             self._argument(symbol)

@@ -134,7 +134,7 @@ def not_pointwise(node: BaseSchedulerNode) -> Reason | None:
 
 
 def _beyond_triton(node: SchedulerNode) -> str | None:
-    """The first operation or dtype that a CPU's C++ has, or PyTorch analyses there alone, and Triton has not."""
+    """An operation or a dtype that a CPU's C++ has and Triton has not, or of which Inductor (2.13) makes no prologue."""
     body = node._body
     deps = [dep for dep in node.read_writes.reads_and_writes() if isinstance(dep, MemoryDep)]
     used = {V.graph.get_dtype(dep.name) for dep in deps}
@@ -148,10 +148,13 @@ def _beyond_triton(node: SchedulerNode) -> str | None:
             ):
                 return f"'{name}'"
             used |= {arg for arg in part.args if isinstance(arg, torch.dtype)}
-    return next((str(dtype) for dtype in sorted(used, key=str) if dtype in _NOT_IN_TRITON), None)
+    device = node.get_device()
+    if device is not None and device.type == "cpu":
+        return min(map(str, used & _NOT_IN_THE_INTERPRETER), default=None)
+    return None
 
 
-_NOT_IN_TRITON = {torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu}
+_NOT_IN_THE_INTERPRETER = {torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu}
 
 
 def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | Reason:
