@@ -21,7 +21,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, update_wrapper
 from pathlib import Path
 from typing import Any
@@ -448,11 +448,32 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
             raise _refused(kernel, f"'{kernel.name}' writes to its arguments, and cannot be vmapped")
 
         library.impl(qualified, functionalize, "Functionalize")
-        torch.library.register_vmap(f"tdsl::{qualified}", batch, lib=library)
     else:
+
+        def batch(info: Any, in_dims: Any, *args: Any) -> Any:
+            calls = [op(*_entry(args, in_dims, index)) for index in range(max(info.batch_size, 1))]
+            if isinstance(calls[0], torch.Tensor):
+                return torch.stack(calls)[: info.batch_size], 0
+            outputs = tuple(torch.stack(each)[: info.batch_size] for each in zip(*calls, strict=True))
+            return outputs, (0,) * len(outputs)
+
         register_operator(op, kernel, lambda args: _compiled(operator, args))
+    torch.library.register_vmap(f"tdsl::{qualified}", batch, lib=library)
     _by_op[op] = operator
     return op
+
+
+def _entry(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:
+    """The arguments of one entry of a batch; of an empty batch, some of the same shapes."""
+    entry = []
+    for value, dim in zip(args, in_dims, strict=True):
+        if dim is None:
+            entry.append(value)
+        elif value.shape[dim]:
+            entry.append(value.select(dim, index))
+        else:
+            entry.append(value.new_zeros(value.movedim(dim, 0).shape[1:]))
+    return entry
 
 
 def _define_functional(operator: _Operator) -> torch._ops.OpOverload:

@@ -256,6 +256,31 @@ def test_vmap():
     torch.testing.assert_close(torch.vmap(t.mm, in_dims=(0, None))(a, b), a @ b, rtol=1e-4, atol=1e-4)
     compiled = torch.compile(torch.vmap(t.mm, in_dims=(0, None)), fullgraph=True)
     torch.testing.assert_close(compiled(a, b), a @ b, rtol=1e-4, atol=1e-4)
+    c = randn(4, 5, 2)
+    both = torch.vmap(torch.vmap(t.mm, in_dims=(0, None)), in_dims=(None, 2))(a, c)
+    torch.testing.assert_close(both, torch.einsum("imk,kno->oimn", a, c))
+    assert torch.vmap(t.mm, in_dims=(0, None))(a[:0], b).shape == (0, 3, 5)
+
+
+def test_vmap_of_several_outputs():
+    x, w = randn(4, 40, 5), randn(3, 40)
+    got = torch.vmap(lambda x, w: t.ln(x, w, None, 1e-5), in_dims=(None, 0))(x.transpose(1, 2), w)
+    want = [t.ln(x.transpose(1, 2), each, None, 1e-5) for each in w]
+    for mine, its in zip(got, zip(*want, strict=True), strict=True):
+        torch.testing.assert_close(mine, torch.stack(its))
+
+
+def test_vmap_of_gradients():
+    x, w = randn(3, 40), randn(40)
+    got = torch.vmap(torch.func.grad(lambda x: t.rn(x[None], w, 1e-5).sum()))(x)
+    want = torch.vmap(torch.func.grad(lambda x: t.rn.reference(x[None], w, 1e-5).sum()))(x)
+    torch.testing.assert_close(got, want)
+    through = x.clone().requires_grad_()
+    torch.vmap(lambda x: t.rn(x[None], w, 1e-5))(through).sum().backward()
+    torch.testing.assert_close(through.grad, want)
+
+
+def test_vmap_of_one_that_writes():
     with pytest.raises(TdslError, match="'axpy' writes to its arguments, and cannot be vmapped"):
         torch.vmap(lambda y, x: t.axpy(y, x, 1.0))(randn(3, 9), randn(3, 9))
 
