@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -779,8 +780,8 @@ def test_the_text_is_the_same_for_every_hash_seed(seeds):
         "epilogue: five consumers",
         "outputs: reads what is behind different outputs",
     ]
-    texts = set()
-    for seed in range(seeds):
+
+    def text_of(seed):
         done = subprocess.run(
             [sys.executable, "-c", SEEDS, str(Path(__file__).parent), *rows],
             env={**os.environ, "PYTHONHASHSEED": str(seed)},
@@ -789,6 +790,9 @@ def test_the_text_is_the_same_for_every_hash_seed(seeds):
             timeout=300,
         )
         assert done.returncode == 0, done.stderr[-4000:]
-        texts.add(done.stdout)
+        return done.stdout
+
+    with ThreadPoolExecutor(os.cpu_count() if seeds > 3 else 1) as pool:
+        texts = set(pool.map(text_of, range(seeds)))
     (text,) = texts
     assert text.count("@triton.jit") == len(rows)
