@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import tdsl
-from tdsl import TdslError, api
+from tdsl import TdslError, api, testing
 from tdsl.testing import load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -136,7 +136,7 @@ def test_no_reference_and_a_gradient():
         ...
 
     assert double.reference is None
-    x = randn(10)
+    x = randn(10).to(testing.device())
     torch.testing.assert_close(double(x), x * 2)
     with pytest.raises(TdslError, match="'double' cannot be differentiated"):
         double(x.requires_grad_())
@@ -459,7 +459,7 @@ def test_another_text_is_another_operator():
 
     first = decorate(double)
     second = decorate(double, DOUBLE.replace("* 2", "* 3"))
-    x = randn(10)
+    x = randn(10).to(testing.device())
     assert first.op is not second.op
     torch.testing.assert_close(first(x), x * 2)
     torch.testing.assert_close(second(x), x * 3)
