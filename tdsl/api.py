@@ -11,6 +11,7 @@ interpreted), else the reference. Under `torch.compile` a call is lowered by `lo
 
 from __future__ import annotations
 
+import ctypes
 import dis
 import hashlib
 import inspect
@@ -529,10 +530,12 @@ def _registered(operator: _Operator) -> torch._ops.OpOverload:
 def _library() -> torch.library.Library:
     library = torch.library.Library("tdsl", "FRAGMENT")
     # PyTorch takes a library's operators away when Python exits; a thread that still calls one would end
-    # the process with an abort.
+    # the process with an abort. Freed with the modules, later still, it aborts where an operator is already
+    # gone: it is never freed.
     for reference in weakref.getweakrefs(library):
         if isinstance(callback := getattr(reference, "__callback__", None), weakref.finalize):
             callback.atexit = False
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
     return library
 
 

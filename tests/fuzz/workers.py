@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -166,9 +165,6 @@ def _serve(pipe: Connection, device: str, folder: str) -> None:
         except (EOFError, OSError):
             break
         pipe.send(perform(task, device))
-    sys.stdout.flush()
-    # Operators that were defined at run time and are torn down with the process may abort it.
-    os._exit(0)
 
 
 def prepare(device: str, folder: str) -> None:

@@ -161,7 +161,8 @@ print(a.grad[0, 0].item(), counters["inductor"]["fxgraph_cache_hit"] > 0)
 
 
 def test_the_end_of_a_process():
-    """What runs when Python exits may still call a template."""
+    """What runs when Python exits may still call a template. The library of operators is not freed even after
+    that: PyTorch would abort the process where another thing had ended an operator before."""
     program = (
         MATMUL[: MATMUL.index("@tdsl")]
         + """
@@ -179,6 +180,9 @@ weakref.finalize(kept, late)  # older than tdsl's library, and so called after i
 @tdsl.template(source=SOURCE)
 def mm(A, B):
     return A @ B
+
+from tdsl.api import _library
+_library.cache_clear()
 """
     )
     assert run(program, TRITON_INTERPRET="1") == "True\n"
