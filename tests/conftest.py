@@ -3,6 +3,8 @@ marked `full` are run by `-m full`, or with all others by `-m "full or not full"
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -12,7 +14,9 @@ pytest_plugins = ["tdsl.testing", "pytester"]
 def pytest_configure() -> None:
     from tdsl import testing  # not above: pytest rewrites a plugin's assertions as it imports it
 
-    testing.device()
+    if testing.device().type == "cpu":
+        # Every process of a test would start and end workers that have nothing to compile.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

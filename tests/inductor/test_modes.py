@@ -233,12 +233,16 @@ def test_graph_cache(program, cached, tmp_path, monkeypatch):
 
 
 @slow
-def test_one_compile_thread(program):
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.full), 2])
+def test_compile_threads(program, threads):
     program = program.__name__
-    run(f"""
-    assert config.compile_threads == 1
+    run(
+        f"""
+    assert config.compile_threads == {threads}
     check({program})
-    """)
+    """,
+        TORCHINDUCTOR_COMPILE_THREADS=str(threads),
+    )
 
 
 @both
@@ -337,14 +341,15 @@ def test_static_launcher_in_its_strict_mode(program):
     """)
 
 
-def run(program: str) -> None:
-    """Runs a program that uses this module, alone in a process with one compile thread."""
+def run(program: str, **environment: str) -> None:
+    """Runs a program that uses this module, alone in a process; with one compile thread if not told otherwise."""
     done = subprocess.run(
         [sys.executable, "-c", "from test_modes import *\n" + textwrap.dedent(program)],
         env={
             **os.environ,
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+            **environment,
         },
         capture_output=True,
         text=True,
