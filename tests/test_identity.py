@@ -95,8 +95,18 @@ def digests(folder, *, module=MODULE, program=PROGRAM):
     return dict(line.split() for line in done.stdout.splitlines())
 
 
-def test_the_same_in_every_process(tmp_path):
-    assert digests(tmp_path) == digests(tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lib")
+
+
+@pytest.fixture(scope="module")
+def before(folder):
+    return digests(folder)
+
+
+def test_the_same_in_every_process(folder, before):
+    assert digests(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -110,10 +120,9 @@ def test_the_same_in_every_process(tmp_path):
         ("    return x + 1", "    return x + 2", set()),
     ],
 )
-def test_what_changes_it(tmp_path, old, new, changed):
-    before = digests(tmp_path)
+def test_what_changes_it(folder, before, old, new, changed):
     assert MODULE.count(old) == 1
-    after = digests(tmp_path, module=MODULE.replace(old, new))
+    after = digests(folder, module=MODULE.replace(old, new))
     assert {name for name in before if before[name] != after[name]} == changed
 
 

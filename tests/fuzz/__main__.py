@@ -49,17 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Pool(jobs=options.jobs, device=device) as pool:
         if options.saved:
             return run_saved(pool)
+        indices = range(options.first, options.first + options.graphs)
         if options.faults is not None:
-            return find_faults(pool, options.seed, options.graphs, options.faults)
+            return find_faults(pool, options.seed, indices, options.faults)
         if options.only is not None:
             return show(pool, options.seed, options.only)
-        return fuzz(
-            pool,
-            options.seed,
-            range(options.first, options.first + options.graphs),
-            options.save,
-            options.seconds,
-        )
+        return fuzz(pool, options.seed, indices, options.save, options.seconds)
 
 
 def _has_gpu() -> bool:
@@ -207,7 +202,7 @@ class Tally:
         return "\n".join(lines)
 
 
-def find_faults(pool: Pool, seed: int, graphs: int, names: Sequence[str]) -> int:
+def find_faults(pool: Pool, seed: int, indices: range, names: Sequence[str]) -> int:
     """Plants each fault in turn, and says after how many graphs it was found."""
     from tests.fuzz.faults import FAULTS
 
@@ -216,7 +211,7 @@ def find_faults(pool: Pool, seed: int, graphs: int, names: Sequence[str]) -> int
     with Pool(jobs=1, device=pool.device) as honest:
         for name in chosen:
             start = time.monotonic()
-            tried, found = find_fault(pool, honest, seed, graphs, name)
+            tried, found = find_fault(pool, honest, seed, indices, name)
             taken = time.monotonic() - start
             if found is None:
                 missed.append(name)
@@ -228,11 +223,11 @@ def find_faults(pool: Pool, seed: int, graphs: int, names: Sequence[str]) -> int
     return 1 if len(missed) > ALLOWED_MISSES else 0
 
 
-def find_fault(pool: Pool, honest: Pool, seed: int, graphs: int, name: str) -> tuple[int, Answer | None]:
+def find_fault(pool: Pool, honest: Pool, seed: int, indices: range, name: str) -> tuple[int, Answer | None]:
     """After how many graphs a fault was found, and how it showed."""
     pool.reset()  # what a process has compiled before knows nothing of the fault
     tried = 0
-    for answer in pool.run(Task(seed=seed, index=index, fault=name) for index in range(graphs)):
+    for answer in pool.run(Task(seed=seed, index=index, fault=name) for index in indices):
         tried += 1
         if answer.kind != "ok":
             # What fails without the fault, too, says nothing of the fault.

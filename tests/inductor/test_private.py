@@ -142,6 +142,19 @@ def test_what_is_known_of_the_outputs_of_a_graph():
     assert {"non_alias", "alias_of_input", "is_input"} <= set(private.OutputType.__members__)
 
 
+def test_what_ours_replaces_in_tritons_interpreter():
+    stock = private.triton_interpreter
+    assert list(inspect.signature(stock._patch_builtin).parameters) == ["pkg", "builder", "scope"]
+    assert list(inspect.signature(stock._patch_attr).parameters) == [
+        "obj",
+        "name",
+        "member",
+        "builder",
+        "scope",
+    ]
+    assert {"debug", "sanitize_overflow"} <= set(vars(private.interpreter_builder.options))
+
+
 def test_nobody_else_imports_private_names():
     for file in PACKAGE.rglob("*.py"):
         if file in (Path(private.__file__), Path(private_runtime.__file__)):

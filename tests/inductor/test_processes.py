@@ -105,7 +105,6 @@ print(torch.compile(lambda a, b: mm(a, b) + 0.5)(a, b)[0, 0].item(), counters["i
     assert run(program, **cache) == "4.5 0\n"
     assert run(program, **cache) == "4.5 1\n"
     assert run(program.replace("acc * 1", "acc * 3"), **cache) == "12.5 0\n"
-    assert run(program, **cache) == "4.5 1\n"
     # Without the interpreter the same graph is another program.
     assert run(program, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)) == "4.5 0\n"
 

@@ -738,12 +738,13 @@ def test_accumulated_outputs():
 
 
 @pytest.mark.parametrize("name", ["outputs: chains behind several outputs", "prologue: three sources"])
-def test_a_hundred_runs_agree_to_the_last_bit(name):
+def test_runs_agree_to_the_last_bit(name):
+    """A hundred on a GPU; the interpreter does one thing after the other, always in the same order."""
     row = ROWS[name]
     args = row.inputs(5, 41, 45)
     compiled = torch.compile(lambda *args: row.program(t, *args), fullgraph=True)
     first = compiled(*args)
-    for _ in range(99):
+    for _ in range(99 if torch.cuda.is_available() else 9):
         assert_same_bits(compiled(*args), first)
 
 
@@ -773,7 +774,7 @@ for name in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("seeds", [3, pytest.param(50, marks=pytest.mark.full)])
+@pytest.mark.parametrize("seeds", [2, pytest.param(50, marks=pytest.mark.full)])
 def test_the_text_is_the_same_for_every_hash_seed(seeds):
     rows = [
         "prologue: three sources",
@@ -792,7 +793,7 @@ def test_the_text_is_the_same_for_every_hash_seed(seeds):
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout
 
-    with ThreadPoolExecutor(os.cpu_count() if seeds > 3 else 1) as pool:
+    with ThreadPoolExecutor(os.cpu_count() if seeds > 2 else 1) as pool:
         texts = set(pool.map(text_of, range(seeds)))
     (text,) = texts
     assert text.count("@triton.jit") == len(rows)

@@ -9,9 +9,12 @@ launched through `interpreted`; a compiled one imports or defines them. Nothing 
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy
@@ -19,7 +22,7 @@ import torch
 import triton.language as tl
 from triton.language import math as tl_math
 
-from tdsl.lower.inductor.private import TensorHandle, interpreter_builder
+from tdsl.lower.inductor.private import TensorHandle, interpreter_builder, triton_interpreter
 
 __all__ = ["absolute", "interpreted", "libdevice", "nan_max", "nan_min", "opaque", "tile_part", "tl_math"]
 
@@ -194,6 +197,9 @@ def _like(result: Any, narrow: Any) -> Any:
 class Arithmetic:
     """In place of the interpreter's own functions, which these call."""
 
+    # It would look for overflow in each sum and product, and tell nobody: a third of a run's time.
+    options = replace(interpreter_builder.options, sanitize_overflow=interpreter_builder.options.debug)
+
     def __init__(self, builder: Any) -> None:
         self.stock = type(builder)
         self.builder = builder
@@ -237,6 +243,19 @@ class Arithmetic:
         return self.cast_impl(value, kind)
 
 
+@cache
+def _builtins(package: Any) -> tuple[str, ...]:
+    return tuple(name for name, member in inspect.getmembers(package) if tl.core.is_builtin(member))
+
+
+def _patch_builtin(package: Any, builder: Any, scope: Any) -> None:
+    """Triton's own looks through all of a package at each call of a function such as `tl.sum`."""
+    for name in _builtins(package):
+        member = getattr(package, name)
+        if tl.core.is_builtin(member):  # not yet patched
+            triton_interpreter._patch_attr(package, name, member, builder, scope)
+
+
 RETRIES = 20
 NAMES = tuple(name for name in vars(Arithmetic) if not name.startswith("_"))
 _lock = threading.RLock()
@@ -247,12 +266,15 @@ def _calculating() -> Iterator[None]:
     """The interpreter has one state for all threads; warns of infinities, as no GPU does; and see above."""
     arithmetic = Arithmetic(interpreter_builder)
     with _lock, numpy.errstate(all="ignore"):
+        patch_builtin = triton_interpreter._patch_builtin
+        triton_interpreter._patch_builtin = _patch_builtin
         before = {name: vars(interpreter_builder).get(name) for name in NAMES}
         for name in NAMES:
             setattr(interpreter_builder, name, getattr(arithmetic, name))
         try:
             yield
         finally:
+            triton_interpreter._patch_builtin = patch_builtin
             for name, function in before.items():
                 if function is None:
                     delattr(interpreter_builder, name)

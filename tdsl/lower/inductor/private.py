@@ -151,7 +151,8 @@ from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.functions import FloorDiv, ModularIndexing
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
-# A tile's array in Triton's interpreter, and what calculates with it.
+# Triton's interpreter: `_patch_builtin` of it, a tile's array, and what calculates with it.
+from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import TensorHandle, interpreter_builder
 
 # Numbers that a tensor holds: nobody knows them before the kernel runs that makes it.
