@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import triton.language as tl
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import tdsl
@@ -477,3 +478,23 @@ def test_another_reference_is_another_operator():
     x = randn(10).requires_grad_()
     assert torch.autograd.grad(one(x).sum(), x)[0][0] == 2
     assert torch.autograd.grad(two(x).sum(), x)[0][0] == 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its kernels are compiled")
+def test_a_call_while_triton_interprets_another_kernel(monkeypatch):
+    """Triton's functions are patched then; what is seen of them must not last."""
+    from tdsl.lower.inductor import interpreter
+    from tdsl.lower.inductor.private import triton_interpreter
+
+    def another(x):
+        return tl.sum(x)
+
+    monkeypatch.setattr(interpreter, "_builtins", {})
+    x, w = randn(6, 40), randn(40)
+    want = torch.nn.functional.rms_norm(x, (40,), w, 1e-5)
+    patched = triton_interpreter._patch_lang(another)
+    try:
+        torch.testing.assert_close(t.rn(x, w, 1e-5), want)
+    finally:
+        patched.restore()
+    torch.testing.assert_close(t.rn(x, w, 1e-5), want)

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy
@@ -243,14 +242,16 @@ class Arithmetic:
         return self.cast_impl(value, kind)
 
 
-@cache
-def _builtins(package: Any) -> tuple[str, ...]:
-    return tuple(name for name, member in inspect.getmembers(package) if tl.core.is_builtin(member))
+_builtins: dict[Any, list[str]] = {}
 
 
 def _patch_builtin(package: Any, builder: Any, scope: Any) -> None:
     """Triton's own looks through all of a package at each call of a function such as `tl.sum`."""
-    for name in _builtins(package):
+    if not _builtins.get(package):  # at first, and while it is patched by whoever else interprets a kernel
+        _builtins[package] = [
+            name for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)
+        ]
+    for name in _builtins[package]:
         member = getattr(package, name)
         if tl.core.is_builtin(member):  # not yet patched
             triton_interpreter._patch_attr(package, name, member, builder, scope)
