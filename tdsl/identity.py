@@ -35,6 +35,16 @@ _INSTALLED = tuple(
 )
 
 
+@functools.cache
+def own_digest() -> str:
+    """Of tdsl itself: its version, and for whoever works on it, its text."""
+    whole = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*")):
+        if file.suffix in (".py", ".lark"):
+            whole.update(file.read_bytes())
+    return whole.hexdigest()
+
+
 def meaning(function: Callable[..., Any]) -> Iterator[str]:
     """The texts that together say what `function` does."""
     yield from _Walk().of(function, frozenset())

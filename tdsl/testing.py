@@ -266,7 +266,7 @@ class _PyTorch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        from tdsl.api import reference_of
+        from tdsl.operators import reference_of
 
         kwargs = dict(kwargs or {})
         reference = reference_of(func)

@@ -18,7 +18,7 @@ from unittest import mock
 
 import torch
 
-from tdsl import api, ir
+from tdsl import ir, operators
 from tdsl.lower import expressions, points, specialization, tiles
 from tdsl.lower.inductor import bindings, buffer, kernel, launch, lowering, placement, zeros
 from tdsl.lower.inductor.kernel import TemplateKernel
@@ -417,7 +417,7 @@ def _() -> Iterator[None]:
         made = (made,) if isinstance(made, torch.Tensor) else tuple(made)
         return tuple([torch._to_functional_tensor(output) for output in made[:outputs]])
 
-    with around(api, "call_functional", called):
+    with around(operators, "call_functional", called):
         yield
 
 
@@ -429,7 +429,7 @@ def _() -> Iterator[None]:
 
 @fault("eager argument that shares memory with what is written is not copied")
 def _() -> Iterator[None]:
-    with mock.patch.object(api, "_share", lambda a, b: False):
+    with mock.patch.object(operators, "_share", lambda a, b: False):
         yield
 
 
@@ -509,9 +509,11 @@ def _() -> Iterator[None]:
 @fault("operator of another text served for an edited template")
 def _() -> Iterator[None]:
     with (
-        mock.patch.object(api, "_digest", lambda kernel, reference: "same"),
+        mock.patch.object(operators, "_digest", lambda kernel, reference: "same"),
         mock.patch.object(
-            api._Operator, "is_of", lambda self, function: len(self.names) == function.__code__.co_argcount
+            operators._Operator,
+            "is_of",
+            lambda self, function: len(self.names) == function.__code__.co_argcount,
         ),
     ):
         yield

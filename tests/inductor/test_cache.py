@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_written():
 
 def test_an_upgraded_tdsl_compiles_anew(tmp_path):
     assert run(PROGRAM, tmp_path)[0] == "0\n"  # a second process would print 1, see above
-    upgraded = "import tdsl.api\ntdsl.api._own_digest = lambda: 'another'\n" + PROGRAM
+    upgraded = "import tdsl.identity\ntdsl.identity.own_digest = lambda: 'another'\n" + PROGRAM
     assert run(upgraded, tmp_path)[0] == "0\n"
 
 

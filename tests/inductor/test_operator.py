@@ -10,7 +10,7 @@ import triton.language as tl
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import tdsl
-from tdsl import TdslError, api, testing
+from tdsl import TdslError, operators, testing
 from tdsl.testing import load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -146,7 +146,7 @@ def test_no_reference_and_a_gradient():
 
 
 def test_references_that_do_something_else(monkeypatch):
-    monkeypatch.setattr(api, "interpreted", lambda: False)  # a CPU runs the reference then
+    monkeypatch.setattr(operators, "interpreted", lambda: False)  # a CPU runs the reference then
     add = """
 template add(inout y: f32[N], x: f32[N]):
     for n in grid(N by 64):

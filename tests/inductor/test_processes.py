@@ -180,7 +180,7 @@ weakref.finalize(kept, late)  # older than tdsl's library, and so called after i
 def mm(A, B):
     return A @ B
 
-from tdsl.api import _library
+from tdsl.operators import _library
 _library.cache_clear()
 """
     )
