@@ -29,6 +29,7 @@ from tdsl.identity import own_digest
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import stored
 from tdsl.operators import Reference, check_call, operator_of, refusal, refused
+from tdsl.signature import shown, wanted
 from tdsl.source import Source
 
 
@@ -67,6 +68,7 @@ class Template:
     op: torch._ops.OpOverload
     template: ir.Kernel
     reference: Reference | None
+    __qualname__: str
 
     def __init__(self, kernel: ir.Kernel, function: Reference) -> None:
         _compare(kernel, function)
@@ -74,6 +76,7 @@ class Template:
         self.reference = None if _is_empty(function) else function
         update_wrapper(self, function)
         self._parameters = tuple(param.name for param in kernel.params)
+        self._wanted = {param.name: wanted(param) for param in kernel.params}
         self._defaults = _defaults(kernel, function)
         # One letter for each parameter: torch.compile guards whatever a call reads, at every call.
         self._kinds = "".join(map(_kind, kernel.params))
@@ -94,8 +97,8 @@ class Template:
         compiling = is_compiling()
         for index, kind in enumerate(kinds) if compiling else self._plain:
             if not _accepts(args[index], kind):
-                wanted, got = _KINDS[kind], _described(args[index])
-                self._refuse(f"'{self._parameters[index]}' must be {wanted}; got {got}")
+                name, got = self._parameters[index], _described(args[index])
+                self._refuse(f"'{name}' must be {self._wanted[name]}; got {got}", name)
         if compiling:
             return self.op(*args)
         try:
@@ -108,44 +111,47 @@ class Template:
     def _arrange(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """The arguments in the template's order."""
         if len(args) > len(self._parameters):
-            self._refuse(f"{self.template.name} takes {len(self._parameters)} arguments; got {len(args)}")
+            known = ", ".join(self._parameters)
+            count = len(self._parameters)
+            self._refuse(f"{self.template.name} takes {count} arguments, {known}; got {len(args)}")
         given = dict(zip(self._parameters, args, strict=False))
         for name, value in kwargs.items():
             if name not in self._parameters:
                 known = ", ".join(self._parameters)
                 self._refuse(f"{self.template.name} has no parameter '{name}'; it has {known}")
             if name in given:
-                self._refuse(f"'{name}' is given twice")
+                self._refuse(f"'{name}' is given twice", name)
             given[name] = value
         for name in self._parameters:
             if name not in given:
                 if name not in self._defaults:
-                    self._refuse(f"'{name}' is missing")
+                    self._refuse(f"'{name}' is missing; it is {self._wanted[name]}", name)
                 given[name] = self._defaults[name]
         for name, kind in zip(self._parameters, self._kinds, strict=True):
             if kind == "d" and isinstance(given[name], torch.dtype):
                 given[name] = dtypes.NAMES.get(given[name], str(given[name]))
         return tuple([given[name] for name in self._parameters])
 
-    def _refuse(self, message: str) -> None:
+    def _refuse(self, message: str, parameter: str = "") -> None:
         if is_compiling():
             # Dynamo cannot raise our error, but shows the one that an operator raises.
-            self._refusal(self._name, message)
-        raise refused(self.template, message)
+            self._refusal(self._name, message, parameter)
+        raise refused(self.template, message, parameter)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""
         check_call(self.op, dict(zip(self._parameters, args, strict=True)))
 
+    def __reduce__(self) -> str:
+        """Pickled and copied as a function is: by its name."""
+        return self.__qualname__
+
     def __repr__(self) -> str:
         return f"<template {self.template.name}: {self.op}>"
 
 
-_KINDS = {"t": "a tensor", "b": "a bool", "i": "an int", "f": "a float", "d": "a dtype", "s": "a string"}
-
-
 def _kind(param: ir.Tensor | ir.Scalar | ir.Const) -> str:
-    """A letter of `_KINDS`; '?' for a tensor that may be None."""
+    """The first letter of a kind: tensor, bool, int, float, dtype, str; '?' for a tensor that may be None."""
     if isinstance(param, ir.Tensor):
         return "?" if param.optional else "t"
     return param.type[0]
@@ -173,7 +179,7 @@ def _described(value: Any) -> str:
         return "a tensor; for a number that is one, declare 'f32[]' and 'load' it with '[]'"
     if is_compiling() and isinstance(value, int | float) and not isinstance(value, bool):
         return "an int" if isinstance(value, int) else "a float"  # which one may not be known
-    return repr(value)
+    return repr(value) if is_compiling() else shown(value)
 
 
 # What a template and a function must agree on

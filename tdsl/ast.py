@@ -263,11 +263,13 @@ class Store(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Accumulate(Node):
-    """`accumulate dw[n] += value`."""
+    """`accumulate dw[n] += value`, with `else skip` or `unchecked` behind it."""
 
     tensor: Ident
     subscripts: tuple[Expr, ...]
     value: Expr
+    skip: bool
+    unchecked: bool
 
 
 @dataclass(frozen=True, kw_only=True)

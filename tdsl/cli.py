@@ -17,7 +17,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
+import tdsl
 from tdsl import ast, ir
+from tdsl.builtins import LAUNCH_OPTIONS
 from tdsl.diagnostics import Code, Diagnostic, TdslError, suggest
 from tdsl.signature import Environment, evaluate
 from tdsl.types import DTYPES
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tdsl", description="Kernel templates that torch.compile fuses with the work around them."
     )
+    parser.add_argument("--version", action="version", version=f"tdsl {tdsl.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     check = commands.add_parser("check", help="report every mistake in template files")
@@ -192,10 +195,12 @@ def _triton(
     comments = []
     for param, axis in static_axes(kernel):
         dim = kernel.tensor(param).dims[axis]
-        assert isinstance(dim, ir.RestDim | ir.DimRef), "a size that is needed has a name"
-        if dim.name not in shapes:
-            shapes[dim.name] = OPEN_SIZE
-            comments.append(f"# {dim.name} = {OPEN_SIZE}, assumed (--shape {dim.name}=...)")
+        found = (dim.name, 1, 0) if isinstance(dim, ir.RestDim) else ir.solved_for(dim)
+        assert found is not None, "a size that is needed has a name"
+        name = found[0]
+        if name not in shapes:
+            shapes[name] = OPEN_SIZE
+            comments.append(f"# {name} = {OPEN_SIZE}, assumed (--shape {name}=...)")
     values = {}
     for const in kernel.params:
         if isinstance(const, ir.Const):
@@ -220,7 +225,7 @@ def _triton(
         raise UsageError(f"--config {config}: '{kernel.name}' has {count}, counted from 0")
     for index, candidate in enumerate(source.configs):
         if config in (None, index):
-            options = {name: getattr(candidate, name) for name in ir.LAUNCH_OPTIONS}
+            options = {name: getattr(candidate, name) for name in LAUNCH_OPTIONS}
             settings = [*candidate.constants, *((name, value) for name, value in options.items() if value)]
             text = ", ".join(f"{name}={value}" for name, value in settings)
             programs = f"min({candidate.grid}, multiprocessors)" if candidate.persistent else candidate.grid

@@ -51,12 +51,15 @@ class Code(Enum):
     WRONG_RANK = "wrong-rank"
     OUT_OF_BOUNDS = "out-of-bounds"
     BAD_POINT = "bad-point"
+    NEEDLESS_OPTION = "needless-option"
     NOT_STORED = "not-stored"
     STORED_TWICE = "stored-twice"
     PARTIAL_STORE = "partial-store"
     INOUT_RACE = "inout-race"
     # one call of a template
     BAD_ARGUMENT = "bad-argument"
+    # what is installed
+    MISSING_PACKAGE = "missing-package"
 
 
 @dataclass(frozen=True, kw_only=True)

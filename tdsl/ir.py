@@ -173,7 +173,7 @@ class Elementwise(Typed):
 
 @dataclass(frozen=True, kw_only=True)
 class Reduce(Typed):
-    """sum, max, min, argmax or argmin over `tiles` (argmax and argmin: one tile; the result is the
+    """sum, prod, max, min, any, all, argmax or argmin over `tiles` (argmax and argmin: one tile; the result is the
     index along the dimension, i32)."""
 
     function: str
@@ -183,11 +183,27 @@ class Reduce(Typed):
 
 @dataclass(frozen=True, kw_only=True)
 class Scan(Typed):
-    """cumsum along `tile`."""
+    """cumsum or cumprod along `tile`."""
 
     function: str
     operand: Expr
     tile: Tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Along(Typed):
+    """sort, argsort, topk, argtopk, flip, histogram, take or padded: what sees the lanes of `tile` together.
+
+    `onto`: the tile that takes its place, for topk and argtopk (with no more lanes, proven) and histogram.
+    `arguments`: of take the index, and what to read outside if the index is not proven; of padded, what the lanes
+    outside hold."""
+
+    function: str
+    operand: Expr
+    tile: Tile
+    onto: Tile | None
+    arguments: tuple[Expr, ...]
+    descending: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +225,11 @@ class Fill(Typed):
 
 @dataclass(frozen=True, kw_only=True)
 class TritonCall(Typed):
-    """`tl.name(...)`, elementwise unless the author annotated the result."""
+    """`tl.name(...)`. `by_lane`: its arguments line up by tile; else each is the block that its type says, and so is the
+    result."""
 
     name: str
+    by_lane: bool
     arguments: tuple[Expr, ...]
     keywords: tuple[tuple[str, Expr], ...]
 
@@ -268,6 +286,7 @@ Expr = (
     | Elementwise
     | Reduce
     | Scan
+    | Along
     | Dot
     | Fill
     | TritonCall
@@ -324,10 +343,14 @@ class Store(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Accumulate(Node):
+    """An addition into an output. `skip`: adds nothing where a subscript is outside."""
+
     param: str
     subscripts: tuple[Subscript, ...]
     tiles: tuple[Tile, ...]
     value: Expr
+    skip: bool
+    unchecked: bool
 
 
 Statement = Assign | Whole | For | If | Store | Accumulate
@@ -405,8 +428,31 @@ class Kernel(Node):
         raise KeyError(name)
 
 
-LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")  # config names that go to Triton
-OPTIONS = (*LAUNCH_OPTIONS, "epilogue_subtile", "persistent", "tma")  # and those that no expression can name
+def solved_for(dim: Expr | RestDim) -> tuple[str, int, int] | None:
+    """(name, factor, offset) where a dimension is `factor * name + offset` with a factor of at least 1: then its
+    size tells the name's."""
+    match dim:
+        case DimRef(name=name):
+            return name, 1, 0
+        case (
+            Binary(op="+", left=left, right=Constant(value=int(number)))
+            | Binary(op="+", left=Constant(value=int(number)), right=left)
+        ):
+            found, sign = solved_for(left), 1
+        case Binary(op="-", left=left, right=Constant(value=int(number))):
+            found, sign = solved_for(left), -1
+        case (
+            Binary(op="*", left=left, right=Constant(value=int(number)))
+            | Binary(op="*", left=Constant(value=int(number)), right=left)
+        ) if number >= 1:
+            found = solved_for(left)
+            return None if found is None else (found[0], found[1] * number, found[2] * number)
+        case _:
+            return None
+    return None if found is None else (found[0], found[1], found[2] + sign * number)
+
+
+_TILES = ("tile", "tiles", "onto")
 
 
 def children(node: Node) -> Iterator[Node]:
@@ -415,7 +461,7 @@ def children(node: Node) -> Iterator[Node]:
     for entry in fields(node):
         if entry.name == "type" or (isinstance(node, (TileRef, TileEdge)) and entry.name == "tile"):
             continue
-        if isinstance(node, (Reduce, Scan, Dot, Store, Accumulate)) and entry.name in ("tile", "tiles"):
+        if isinstance(node, (Reduce, Scan, Along, Dot, Store, Accumulate)) and entry.name in _TILES:
             continue
         yield from _nodes(getattr(node, entry.name))
 

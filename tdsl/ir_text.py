@@ -125,8 +125,9 @@ def _statement(node: ir.Statement, indent: str) -> Iterator[str]:
         case ir.Store(param=param, subscripts=subscripts, value=value, nofuse=nofuse):
             option = " nofuse" if nofuse else ""
             yield f"{indent}store {param}[{_subscripts(subscripts)}] = {expression(value)}{option}"
-        case ir.Accumulate(param=param, subscripts=subscripts, value=value):
-            yield f"{indent}accumulate {param}[{_subscripts(subscripts)}] += {expression(value)}"
+        case ir.Accumulate(param=param, subscripts=subscripts, value=value, skip=skip, unchecked=unchecked):
+            option = " else skip" if skip else " unchecked" if unchecked else ""
+            yield f"{indent}accumulate {param}[{_subscripts(subscripts)}] += {expression(value)}{option}"
         case _:
             assert_never(node)
 
@@ -193,6 +194,10 @@ def _expression(node: ir.Expr) -> tuple[str, int]:
             return f"{function}({expression(operand)}, {', '.join(tile.key for tile in tiles)})", _ATOM
         case ir.Scan(function=function, operand=operand, tile=tile):
             return f"{function}({expression(operand)}, {tile.key})", _ATOM
+        case ir.Along(function=function, operand=operand, tile=tile, onto=onto, arguments=arguments):
+            items = [expression(operand), tile.key, *([] if onto is None else [onto.key])]
+            items += [*map(expression, arguments), *(["descending"] if node.descending else [])]
+            return f"{function}({', '.join(items)})", _ATOM
         case ir.Dot(left=left, right=right, tile=tile, precision=precision):
             option = "" if precision is None else f", precision={precision!r}"
             return f"dot({expression(left)}, {expression(right)}, over {tile.key}{option})", _ATOM

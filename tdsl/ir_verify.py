@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing_extensions import assert_never
 
 from tdsl import ir
+from tdsl.builtins import OPTIONS
 
 
 def verify(kernel: ir.Kernel) -> None:
@@ -38,8 +39,7 @@ class _Verifier:
         assert kernel.grid, "a kernel has a grid"
         assert kernel.candidates, "a kernel has a candidate"
         names = {
-            tuple(sorted(name for name, _ in each.items if name not in ir.OPTIONS))
-            for each in kernel.candidates
+            tuple(sorted(name for name, _ in each.items if name not in OPTIONS)) for each in kernel.candidates
         }
         assert len(names) == 1, "every candidate sets the same names"
         constants = [*kernel.guards, *(let.value for let in kernel.lets)]
@@ -126,7 +126,8 @@ class _Verifier:
         assert tensor.inout or tensor in self.kernel.outputs, f"'{node.param}' is an input"
         self.written.add(node.param)
         self.subscripts(node.param, node.subscripts, variables)
-        assert all(item.in_bounds for item in node.subscripts), f"a write to '{node.param}' is not proven"
+        if isinstance(node, ir.Store) or not (node.skip or node.unchecked):
+            assert all(item.in_bounds for item in node.subscripts), f"a write to '{node.param}' is not proven"
         found = {tile.key for item in node.subscripts for tile in item.value.type.tiles}
         assert found == {tile.key for tile in node.tiles}, (
             f"the tiles of a write to '{node.param}' are not its subscripts'"
@@ -178,6 +179,13 @@ class _Verifier:
                 case ir.Reduce(operand=operand, tiles=tiles):
                     assert set(tiles) <= set(operand.type.tiles), (
                         "a reduction goes along tiles of its operand"
+                    )
+                case ir.Along(operand=operand, tile=tile, onto=onto):
+                    assert tile in operand.type.tiles, (
+                        "what looks along a tile has an operand that varies over it"
+                    )
+                    assert onto is None or onto in node.type.tiles, (
+                        "and is over the tile that takes its place"
                     )
                 case ir.Dot(left=left, right=right, tile=tile):
                     shared = set(left.type.tiles) & set(right.type.tiles)

@@ -16,11 +16,13 @@ import math
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, guard_or_true
 from typing_extensions import assert_never
 
 from tdsl import ir
@@ -34,6 +36,7 @@ from tdsl.lower.inductor.private import (
     call_functional,
     has_tangent,
     in_transform,
+    register_sharding,
     without_mutation,
     without_wrappers,
 )
@@ -45,7 +48,9 @@ from tdsl.lower.inductor.registration import (
     register_operator,
     runs_without_python,
 )
+from tdsl.lower.sharding import independent_dims
 from tdsl.signature import Resolution, TensorInfo, resolve
+from tdsl.types import BOOL, WEAK_BOOL
 
 Reference = Callable[..., Any]
 
@@ -165,6 +170,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
     def run(*args: Any) -> Any:
         arguments = operator.arguments(args)
+        _check_inference(operator.news(arguments))
         return operator.shaped(_run(operator, _check_written(operator, arguments)))
 
     def meta(*args: Any) -> Any:
@@ -201,8 +207,41 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
         register_operator(op, kernel, lambda args: _compiled(operator, args))
     torch.library.register_vmap(f"tdsl::{qualified}", batch, lib=library)
+    register_sharding(op, lambda ranks: _cuts(operator, ranks), operator.written)
     _by_op[op] = operator
     return op
+
+
+def _cuts(operator: _Operator, ranks: dict[int, int]) -> list[tuple[dict[int, int], list[int]]]:
+    """Along which dimensions of the arguments and outputs a call may be split among processes.
+
+    ranks: the number of dimensions of each tensor argument, by position.
+    """
+    kernel = operator.kernel
+    tensors = {at: kernel.tensor(operator.names[at]) for at in ranks}
+    leading: dict[str, int] = {}  # how many sizes each `R...` stands for
+    for at, tensor in tensors.items():
+        if tensor.dims and isinstance(tensor.dims[0], ir.RestDim):
+            leading[tensor.dims[0].name] = ranks[at] - len(tensor.dims) + 1
+
+    def dimension(tensor: ir.Tensor, place: int, index: int) -> int:
+        first = tensor.dims[0]
+        if not isinstance(first, ir.RestDim):
+            return place
+        return place - 1 + leading[first.name] if place else index
+
+    return [
+        (
+            {
+                at: dimension(tensor, places[tensor.name], index)
+                for at, tensor in tensors.items()
+                if tensor.name in places
+            },
+            [dimension(output, places[output.name], index) for output in kernel.outputs],
+        )
+        for name, places in independent_dims(kernel).items()
+        for index in range(leading.get(name, 1))
+    ]
 
 
 def _entry(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> list[Any]:
@@ -258,8 +297,38 @@ def _make_static(kernel: ir.Kernel, arguments: dict[str, Any]) -> None:
         return
     for name, axis in static_axes(kernel):
         if arguments[name] is not None:
-            for size in static_sizes(kernel.tensor(name), axis, arguments[name].shape):
-                int(size)
+            tensor = kernel.tensor(name)
+            for size in static_sizes(tensor, axis, arguments[name].shape):
+                with _known(
+                    tensor,
+                    f"a size of '{name}' is known only when the program runs, and the kernel's text needs it "
+                    "('whole', 'let', a block or a compile-time condition)",
+                    "torch._check(x.shape[0] == 64), before the call, says which number it is",
+                ):
+                    int(size)
+
+
+@contextmanager
+def _known(node: ir.Node, message: str, help_: str) -> Iterator[None]:
+    """What is asked inside of sizes has an answer, or else this is the error: of PyTorch's kind, at which a graph that may
+    be broken is."""
+    try:
+        yield
+    except GuardOnDataDependentSymNode as error:
+        said = TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=node.span, help=help_)])
+        raise GuardOnDataDependentSymNode(error.cond, f"{said}\n{error.cond}") from None
+
+
+def _answered(expr: ir.Expr) -> AbstractContextManager[None]:
+    """Of a guard or a size of a signature."""
+    guard = expr.type.dtype in (BOOL, WEAK_BOOL)
+    what = f"whether '{expr.span.text}' holds" if guard else f"what '{expr.span.text}' comes to"
+    return _known(
+        expr,
+        f"{what} is known only when the program runs",
+        f"torch._check(...), before the call, says {'that it does' if guard else 'what decides it'}: "
+        "of the sizes as the program has them",
+    )
 
 
 def _registered(operator: _Operator) -> torch._ops.OpOverload:
@@ -271,13 +340,12 @@ def _registered(operator: _Operator) -> torch._ops.OpOverload:
 def refusal() -> torch._ops.OpOverload:
     """An operator that does nothing but raise what is wrong with a call."""
 
-    def refuse(op: str, message: str) -> None:
-        raise refused(
-            next(known.kernel for known in _by_op.values() if str(_registered(known)) == op), message
-        )
+    def refuse(op: str, message: str, parameter: str) -> None:
+        kernel = next(known.kernel for known in _by_op.values() if str(_registered(known)) == op)
+        raise refused(kernel, message, parameter)
 
     library = _library()
-    library.define("refuse(str op, str message) -> ()", tags=torch.Tag.pt2_compliant_tag)
+    library.define("refuse(str op, str message, str parameter) -> ()", tags=torch.Tag.pt2_compliant_tag)
     library.impl("refuse", refuse, "CompositeExplicitAutograd")
     torch.library.register_fake("tdsl::refuse", refuse, lib=library)
     op: torch._ops.OpOverload = torch.ops.tdsl.refuse.default
@@ -316,9 +384,9 @@ def reference_of(op: object) -> Reference | None:
     None for any other operator, and for a template without a reference.
     """
     operator = _by_op.get(op)
-    if operator is None or (reference := operator.reference) is None:
+    if operator is None or operator.reference is None:
         return None
-    return lambda *args: reference(*_for_reference(operator.kernel, operator.arguments(args)))
+    return lambda *args: _reference(operator, operator.arguments(args))
 
 
 def check_call(op: torch._ops.OpOverload, arguments: dict[str, Any]) -> None:
@@ -390,7 +458,7 @@ def _refer(
         message = f"'{kernel.name}' has no reference, and a CPU runs kernels only with TRITON_INTERPRET=1"
         raise TdslError([_wrong(message, kernel)])
     versions = {name: _version(value) for name, value in arguments.items()}
-    returned = operator.reference(*_for_reference(kernel, arguments))
+    returned = _reference(operator, arguments)
     for param in kernel.params if not operator.written else ():  # a view of what is written counts with it
         if _version(arguments[param.name]) != versions[param.name]:
             raise TdslError([_wrong(f"the reference writes to '{param.name}', which is not inout", param)])
@@ -430,14 +498,31 @@ def _storage(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _for_reference(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> list[Any]:
-    """The arguments in order; a dtype parameter as the dtype that the reference's author knows."""
-    return [
-        dtypes.TORCH[arguments[param.name]]
-        if isinstance(param, ir.Const) and param.type == "dtype"
-        else arguments[param.name]
-        for param in kernel.params
-    ]
+def _reference(operator: _Operator, arguments: Mapping[str, Any]) -> Any:
+    """What the reference returns."""
+    assert operator.reference is not None, "a call without one was refused before"
+    kernel = operator.kernel
+    with _without_autocast(_device(kernel, arguments)):
+        return operator.reference(
+            *(
+                # A dtype parameter as the dtype that the reference's author knows.
+                dtypes.TORCH[arguments[param.name]]
+                if isinstance(param, ir.Const) and param.type == "dtype"
+                else arguments[param.name]
+                for param in kernel.params
+            )
+        )
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A reference means what the template says, whose dtypes are not autocast's to change."""
+    if not torch.amp.is_autocast_available(device.type):  # of a meta tensor, say
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def _autocasts(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _check_written(operator: _Operator, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -471,6 +556,15 @@ def _check_written(operator: _Operator, arguments: dict[str, Any]) -> dict[str, 
     return arguments | copies
 
 
+def _check_inference(written: tuple[torch.Tensor, ...]) -> None:
+    """Refuses to write where PyTorch's own operators do, in their words."""
+    if not torch.is_inference_mode_enabled() and any(tensor.is_inference() for tensor in written):
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed. "
+            "You can make a clone to get a normal tensor before doing inplace update."
+        )
+
+
 def _cannot_write(operator: _Operator, name: str, why: str) -> Diagnostic:
     param = operator.kernel.tensor(name)
     return _wrong(f"'{name}' is written to, and {why}; pass a clone of it", param)
@@ -500,7 +594,18 @@ def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
             name: _info(value) if isinstance(value, torch.Tensor) else value
             for name, value in arguments.items()
         },
+        _answered,
+        _holds,
     )
+
+
+def _holds(condition: Any) -> bool:
+    """Also where it is known only when the graph runs, which then says so itself."""
+    if not guard_or_true(condition):
+        return False
+    if isinstance(condition, torch.SymBool):
+        torch._check(condition)
+    return True
 
 
 def _info(tensor: torch.Tensor) -> TensorInfo:
@@ -528,8 +633,9 @@ def _empty(resolution: Resolution, device: torch.device) -> tuple[torch.Tensor, 
     )
 
 
-def refused(kernel: ir.Kernel, message: str) -> TdslError:
-    return TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=kernel.span)])
+def refused(kernel: ir.Kernel, message: str, parameter: str = "") -> TdslError:
+    """`parameter`: the one that the mistake is about, if it is about one."""
+    return TdslError([_wrong(message, next((p for p in kernel.params if p.name == parameter), kernel))])
 
 
 def _wrong(message: str, node: ir.Node) -> Diagnostic:
@@ -568,6 +674,12 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
             if forward or in_transform():
                 # Another kind of derivative: PyTorch has it of all that the reference calls.
                 arguments = operator.arguments(args)
+                device = _device(kernel, arguments).type
+                if in_transform() and _autocasts(device):
+                    # Below a transform's wrappers autocast is as it was at this call, whatever is set here.
+                    why = "autocast is on, and torch.func would have the reference calculate in another dtype"
+                    help = f"take the derivative under torch.autocast('{device}', enabled=False)"
+                    raise TdslError([_no_gradient(kernel, why, help)])
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
             return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
         result = call_below_autograd(op, keyset, args)
@@ -595,7 +707,6 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
     again = torch.is_grad_enabled()
     saved = iter(ctx.saved_tensors)
     wanting = ctx.needs_input_grad[1:]
-    assert operator.reference is not None, "a call without one was refused in the forward pass"
     with torch.enable_grad():
         inputs = [next(saved) if here else rest for here, rest in zip(ctx.places, ctx.rest, strict=True)]
         # A view is a node of the graph of its own: differentiating stops here, and can go on later.
@@ -603,8 +714,7 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
             value.view_as(value) if here and needed else value
             for value, here, needed in zip(inputs, ctx.places, wanting, strict=True)
         ]
-        kernel = operator.kernel
-        returned = operator.reference(*_for_reference(kernel, operator.arguments(tuple(inputs))))
+        returned = _reference(operator, operator.arguments(tuple(inputs)))
         outputs = returned if isinstance(returned, tuple | list) else (returned,)
         pairs = [
             (output, grad)
@@ -614,21 +724,24 @@ def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[An
         wanted = [value for value, needed in zip(inputs, wanting, strict=True) if needed]
         found: tuple[Any, ...] = (None,) * len(wanted)
         if pairs:
-            found = torch.autograd.grad(
-                [output for output, _ in pairs],
-                wanted,
-                [grad for _, grad in pairs],
-                allow_unused=True,
-                create_graph=again,
-            )
+            with _without_autocast(wanted[0].device):
+                found = torch.autograd.grad(
+                    [output for output, _ in pairs],
+                    wanted,
+                    [grad for _, grad in pairs],
+                    allow_unused=True,
+                    create_graph=again,
+                )
     results = iter(found)
     return tuple(next(results) if needed else None for needed in wanting)
 
 
-def _no_gradient(kernel: ir.Kernel, why: str) -> Diagnostic:
+def _no_gradient(
+    kernel: ir.Kernel, why: str, help: str = "call it under torch.no_grad(), or detach the argument"
+) -> Diagnostic:
     return Diagnostic(
         code=Code.BAD_ARGUMENT,
         message=f"'{kernel.name}' cannot be differentiated, and an argument requires a gradient: {why}",
         span=kernel.span,
-        help="call it under torch.no_grad(), or detach the argument",
+        help=help,
     )

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from typing_extensions import assert_never
 
 from tdsl import ir
+from tdsl.builtins import FUNCTIONS, Value, divide, floor_divide, remainder
 from tdsl.diagnostics import Code, Diagnostic, TdslError
-from tdsl.types import DTYPES, DType
+from tdsl.types import DTYPES, DType, wrapped
 
 Size = int  # or a symbolic integer; nothing here asks for the class
-Value = bool | int | float | str
 MAX_SHIFT = 63
 MAX_INTEGER = 2**63
 
@@ -44,8 +45,7 @@ class Environment:
 def evaluate(expr: ir.Expr, environment: Environment) -> Value:
     """The value of an expression, as Python calculates (floats as IEEE does: 1 / 0 is inf).
 
-    Raises KeyError for a name that the environment lacks or a value of the device, and TdslError for an integer division by zero
-    or a shift by a negative amount or by more than 63.
+    Raises KeyError for a name that the environment lacks or a value of the device, and TdslError for an integer division by zero.
     """
     match expr:
         case ir.Constant(value=value):
@@ -62,13 +62,14 @@ def evaluate(expr: ir.Expr, environment: Environment) -> Value:
             return dtype.resolve(environment.dtypes) in choices
         case ir.Unary(op=op, operand=operand):
             value = evaluate(operand, environment)
-            return not value if op == "not" else _UNARY[op](value)
+            return not value if op == "not" else _fitting(_UNARY[op](value), expr.type.dtype, environment)
         case ir.Binary(op="and", left=left, right=right):
             return evaluate(left, environment) and evaluate(right, environment)
         case ir.Binary(op="or", left=left, right=right):
             return evaluate(left, environment) or evaluate(right, environment)
         case ir.Binary(op=op, left=left, right=right):
-            return _binary(expr, op, evaluate(left, environment), evaluate(right, environment))
+            value = _binary(expr, op, evaluate(left, environment), evaluate(right, environment))
+            return _fitting(value, expr.type.dtype, environment)
         case ir.Select(condition=condition, then=then, otherwise=otherwise):
             return evaluate(then if evaluate(condition, environment) else otherwise, environment)
         case ir.Cast(operand=operand):
@@ -83,6 +84,7 @@ def evaluate(expr: ir.Expr, environment: Environment) -> Value:
             | ir.TileEdge()
             | ir.Reduce()
             | ir.Scan()
+            | ir.Along()
             | ir.Dot()
             | ir.Fill()
             | ir.TritonCall()
@@ -95,13 +97,16 @@ def evaluate(expr: ir.Expr, environment: Environment) -> Value:
             assert_never(expr)
 
 
-_UNARY: Mapping[str, Callable[..., Value]] = {"-": operator.neg, "~": operator.invert}
+_UNARY: Mapping[str, Callable[..., Value]] = {
+    "-": operator.neg,
+    "~": lambda x: -x - 1,  # a symbolic size has no `~`
+}
 _BINARY: Mapping[str, Callable[..., Value]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    "//": operator.floordiv,
-    "%": operator.mod,
+    "//": floor_divide,
+    "%": remainder,
     "**": operator.pow,
     "&": operator.and_,
     "|": operator.or_,
@@ -115,46 +120,15 @@ _BINARY: Mapping[str, Callable[..., Value]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_FUNCTIONS: Mapping[str, Callable[..., Value]] = {
-    "exp": math.exp,
-    "exp2": lambda x: 2.0**x,
-    "log": lambda x: math.log(x) if x != 0 else -math.inf,
-    "log2": lambda x: math.log2(x) if x != 0 else -math.inf,
-    "sqrt": math.sqrt,
-    "rsqrt": lambda x: _divide(1.0, math.sqrt(x)),
-    "sin": math.sin,
-    "cos": math.cos,
-    "tanh": math.tanh,
-    "erf": math.erf,
-    "sigmoid": lambda x: 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x)),
-    "abs": abs,
-    "floor": lambda x: float(math.floor(x)) if isinstance(x, float) and math.isfinite(x) else x,
-    "ceil": lambda x: float(math.ceil(x)) if isinstance(x, float) and math.isfinite(x) else x,
-    "fma": lambda x, y, z: x * y + z,
-    "maximum": lambda x, y: x if x >= y else y,
-    "minimum": lambda x, y: x if x <= y else y,
-    "cdiv": lambda x, y: -(-x // y),
-    "next_pow2": lambda x: 1 << max(int(x) - 1, 0).bit_length(),
-}
-
-
-def _divide(left: float, right: float) -> float:
-    if right != 0:
-        return left / right
-    return (
-        math.nan if left == 0 or left != left else math.copysign(math.inf, left) * math.copysign(1.0, right)
-    )
 
 
 def _binary(expr: ir.Expr, op: str, left: Value, right: Value) -> Value:
     if op == "/":
-        return _divide(left, right)  # type: ignore[arg-type]
-    if op in ("//", "%") and right == 0:
+        return divide(left, right)  # type: ignore[arg-type]
+    if op in ("//", "%") and right == 0 and not isinstance(left, float) and not isinstance(right, float):
         raise _wrong(Code.BAD_VALUE, expr, f"'{expr.span.text}' divides by zero")
     if op in ("<<", ">>") and not 0 <= right <= MAX_SHIFT:  # type: ignore[operator]
-        raise _wrong(
-            Code.BAD_VALUE, expr, f"'{expr.span.text}' shifts by {right}; 0 to {MAX_SHIFT} is possible"
-        )
+        return 0 if op == "<<" else _BINARY[op](left, MAX_SHIFT)  # as in a kernel
     try:
         return _small(expr, _BINARY[op](left, right))
     except OverflowError:
@@ -172,8 +146,11 @@ def _small(expr: ir.Expr, value: Value) -> Value:
 def _call(expr: ir.Expr, function: str, arguments: list[Value]) -> Value:
     if function == "cdiv" and arguments[1] == 0:
         raise _wrong(Code.BAD_VALUE, expr, f"'{expr.span.text}' divides by zero")
+    calculate = FUNCTIONS[function].value
+    if calculate is None:
+        raise KeyError(f"{function} is known on the device alone")
     try:
-        return _FUNCTIONS[function](*arguments)
+        return calculate(*arguments)
     except ValueError:
         return math.nan
     except OverflowError:
@@ -187,8 +164,18 @@ def _cast(value: Value, dtype: DType, environment: Environment) -> Value:
     if category == 0:
         return bool(value)
     if isinstance(value, float):
-        return int(value) if math.isfinite(value) else 0
-    return value if category == 1 and not isinstance(value, bool) else int(value)
+        value = int(value) if math.isfinite(value) else 0
+    return _fitting(int(value) if isinstance(value, bool) else value, dtype, environment)
+
+
+def _fitting(value: Value, dtype: DType, environment: Environment) -> Value:
+    """What a kernel makes of the result of arithmetic in a dtype: an integer wraps around."""
+    if dtype.weak:
+        return value
+    name = dtype.resolve(environment.dtypes)
+    if DTYPES[name].category != 1 or (DTYPES[name].bits >= 32 and not isinstance(value, int)):
+        return value  # that a size which is not known yet is one of 32 bits is a guard of the graph
+    return wrapped(value, name)  # type: ignore[arg-type]
 
 
 def _wrong(code: Code, node: ir.Node, message: str) -> TdslError:
@@ -220,19 +207,27 @@ class Resolution:
     outputs: tuple[TensorInfo, ...]
 
 
-def resolve(kernel: ir.Kernel, args: Mapping[str, Argument]) -> Resolution:
-    """Fit arguments (by parameter name) to a kernel's signature.
+def resolve(
+    kernel: ir.Kernel,
+    args: Mapping[str, Argument],
+    asking: Callable[[ir.Expr], AbstractContextManager[None]] = lambda expr: nullcontext(),
+    holds: Callable[[bool], bool] = bool,
+) -> Resolution:
+    """Fit arguments (by parameter name) to a kernel's signature, and to the number of its programs. A guard or a size
+    is calculated within `asking(expr)`, for whoever knows what it means that a symbolic size has no answer; `holds` is
+    asked of all else that sizes must be, as a condition that calculates like a bool.
 
     Raises TdslError with a BAD_ARGUMENT for each argument that does not fit: missing, unknown, of the
     wrong kind, dtype, rank or size, or against a guard.
     """
-    call = _Call(kernel, args)
+    call = _Call(kernel, args, asking, holds)
     call.check_kinds()
     call.stop_if_wrong()
     call.solve()
     call.stop_if_wrong()
     call.check_shapes()
     call.check_guards()
+    call.check_grid()
     call.stop_if_wrong()
     outputs = tuple(call.output(output) for output in kernel.outputs)
     call.stop_if_wrong()
@@ -240,9 +235,17 @@ def resolve(kernel: ir.Kernel, args: Mapping[str, Argument]) -> Resolution:
 
 
 class _Call:
-    def __init__(self, kernel: ir.Kernel, args: Mapping[str, Argument]) -> None:
+    def __init__(
+        self,
+        kernel: ir.Kernel,
+        args: Mapping[str, Argument],
+        asking: Callable[[ir.Expr], AbstractContextManager[None]],
+        holds: Callable[[bool], bool],
+    ) -> None:
         self.kernel = kernel
         self.args = args
+        self.asking = asking
+        self.holds = holds
         self.wrong: list[Diagnostic] = []
         self.tensors: list[tuple[ir.Tensor, TensorInfo]] = []
         self.params: dict[str, Value] = {}
@@ -290,15 +293,15 @@ class _Call:
         if isinstance(value, TensorInfo):
             self.tensors.append((param, value))
         elif value is not None:
-            self.add(param, f"'{param.name}' must be a tensor; got {value!r}")
+            self.add(param, f"'{param.name}' must be a tensor, {declared(param)}; got {shown(value)}")
         elif not param.optional:
             got = "got None" if param.name in self.args else "it is missing"
-            self.add(param, f"'{param.name}' must be a tensor, {_declared(param)}; {got}")
+            self.add(param, f"'{param.name}' must be a tensor, {declared(param)}; {got}")
 
     def _scalar(self, param: ir.Scalar) -> None:
         value = self.args.get(param.name)
         if not _fits(value, param.type):
-            got = f"got {_shown(value)}" if param.name in self.args else "it is missing"
+            got = f"got {shown(value)}" if param.name in self.args else "it is missing"
             self.add(param, f"'{param.name}' must be {_KINDS[param.type]}; {got}")
         else:
             self.params[param.name] = value  # type: ignore[assignment]
@@ -306,14 +309,14 @@ class _Call:
     def _const(self, param: ir.Const) -> None:
         value = self.args.get(param.name, param.default)
         if not _fits(value, param.type):
-            got = f"got {_shown(value)}" if param.name in self.args else "it is missing"
+            got = f"got {shown(value)}" if param.name in self.args else "it is missing"
             self.add(param, f"'{param.name}' must be {_KINDS[param.type]}; {got}")
             return
         assert value is not None and not isinstance(value, TensorInfo), "a constant of a fitting kind"
         self.params[param.name] = self.consts[param.name] = value
         if param.type == "dtype":
             self.dtypes[param.name] = str(value)
-            self._check_choice(param, param.name, f"'{param.name}'")
+            self._check_choice(param, param.name, f"'{param.name}'", str(value))
 
     # Dtypes and dimensions
 
@@ -323,7 +326,7 @@ class _Call:
             match param.dtype.names:
                 case (str(name),) if param.dtype.variables() and name not in self.dtypes:
                     self.dtypes[name], self.origins[name] = info.dtype, param.name
-                    self._check_choice(param, name, f"'{param.name}'")
+                    self._check_choice(param, name, f"'{param.name}'", shown(info))
             leading = len(info.shape) - len(param.dims)
             rest = param.dims and isinstance(param.dims[0], ir.RestDim)
             if (leading < -1) if rest else (leading != 0):
@@ -331,7 +334,7 @@ class _Call:
                 noun = "dimension" if count.endswith("1") else "dimensions"
                 self.add(
                     param,
-                    f"'{param.name}' must have {count} {noun}, {_dims(param)}; got {_sizes(info.shape)}",
+                    f"'{param.name}' must have {count} {noun}, {_dims(param)}; got {shown(info)}",
                 )
                 continue
             for dim, sizes in _matched(param, info):
@@ -341,40 +344,58 @@ class _Call:
                         self.dims.setdefault(name, math.prod(sizes))
                     case ir.DimRef(name=name) if name not in self.dims:
                         self.dims[name], self.origins[name] = sizes[0], param.name
+        if not self.wrong:
+            self._solve_the_rest()
         for name, choices in self.kernel.dtype_choices:
             self.dtypes.setdefault(name, choices[0])  # of an absent tensor only
 
-    def _check_choice(self, param: ir.Node, name: str, who: str) -> None:
+    def _solve_the_rest(self) -> None:
+        """The names that no parameter has alone, from the first that has `S + 1` or `2 * S`."""
+        for param, info in sorted(self.tensors, key=lambda pair: pair[0].optional):
+            for dim, sizes in _matched(param, info):
+                found = ir.solved_for(dim)
+                if found is None or found[0] in self.dims or len(sizes) != 1:
+                    continue
+                name, factor, offset = found
+                left = sizes[0] - offset
+                size = left if factor == 1 else left // factor
+                if not self.holds(left >= 0) or (factor > 1 and not self.holds(left % factor == 0)):
+                    self.add(
+                        dim,
+                        f"'{param.name}' must have {dim.span.text} in dimension {param.dims.index(dim)}, "
+                        f"with a size {name} from 0; got {shown(info)}",
+                    )
+                self.dims[name], self.origins[name] = size, param.name
+
+    def _check_choice(self, param: ir.Node, name: str, who: str, got: str) -> None:
         choices = dict(self.kernel.dtype_choices).get(name, tuple(DTYPES))
         if self.dtypes[name] not in choices:
-            self.add(param, f"{who} must be {_either(choices)}; got {self.dtypes[name]}")
+            self.add(param, f"{who} must be {_either(choices)}; got {got}")
 
     def check_shapes(self) -> None:
-        environment = self.environment()
         for param, info in self.tensors:
             expected_dtype = param.dtype.resolve(self.dtypes)
             if info.dtype != expected_dtype:
                 origin = self.origins.get(param.dtype.names[0]) if len(param.dtype.names) == 1 else None  # type: ignore[arg-type]
                 why = f", as '{origin}' is" if origin and origin != param.name else ""
-                self.add(param, f"'{param.name}' must be {expected_dtype}{why}; got {info.dtype}")
+                self.add(param, f"'{param.name}' must be {expected_dtype}{why}; got {shown(info)}")
             expected: list[Size] = []
             try:
                 for dim, _ in _matched(param, info):
                     if isinstance(dim, ir.RestDim):
                         expected.extend(self.rest[dim.name])
                     else:
-                        _check_divisors(dim, environment)
-                        expected.append(evaluate(dim, environment))  # type: ignore[arg-type]
+                        expected.append(self.size(dim))
             except TdslError as error:
                 self.wrong.extend(error.diagnostics)
                 continue
             same = len(expected) == len(info.shape) and all(
-                bool(a == b) for a, b in zip(expected, info.shape, strict=True)
+                self.holds(a == b) for a, b in zip(expected, info.shape, strict=True)
             )
             if not same:
                 self.add(
                     param,
-                    f"'{param.name}' must have shape {_dims(param)}{self._given(param)}; got {_sizes(info.shape)}",
+                    f"'{param.name}' must have shape {_dims(param)}{self._given(param)}; got {shown(info)}",
                 )
 
     def _given(self, param: ir.Tensor) -> str:
@@ -396,8 +417,9 @@ class _Call:
         environment = self.environment()
         for guard in self.kernel.guards:
             try:
-                _check_divisors(guard, environment)
-                holds = bool(evaluate(guard, environment))
+                self.check_divisors(guard, environment)
+                with self.asking(guard):
+                    holds = bool(evaluate(guard, environment))
             except TdslError as error:
                 self.wrong.extend(error.diagnostics)
                 continue
@@ -411,22 +433,55 @@ class _Call:
                 }
                 self.add(guard, f"'{guard.span.text}' does not hold: {', '.join(named.values())}")
 
-    def output(self, output: ir.Tensor) -> TensorInfo:
+    def check_grid(self) -> None:
+        """The host calculates how many programs there are, and nothing that divides there may be zero."""
         environment = self.environment()
+        for node, divisor in (pair for tile in self.kernel.grid for pair in _divisions(tile.stop)):
+            try:
+                with self.asking(divisor):
+                    value = evaluate(divisor, environment)
+            except KeyError:
+                continue  # a setting, which is a constant
+            if not self.holds(value != 0):
+                message = (
+                    f"'{divisor.span.text}' divides in the grid's '{node.span.text}' and must not be zero"
+                )
+                self.add(node, message, help=f"pass another number, or say 'where {divisor.span.text} > 0'")
+
+    def check_divisors(self, expr: ir.Expr, environment: Environment) -> None:
+        """A divisor of a signature is positive; the bounds proof builds on it."""
+        if isinstance(expr, ir.DimRef | ir.Constant | ir.ParamRef):
+            return
+        for node, divisor in _divisions(expr):
+            with self.asking(divisor):
+                value = evaluate(divisor, environment)
+            if not self.holds(value > 0):  # type: ignore[operator]
+                raise _wrong(
+                    Code.BAD_ARGUMENT,
+                    node,
+                    f"'{divisor.span.text}' divides in '{node.span.text}' and must be positive; it is {value}",
+                )
+
+    def size(self, dim: ir.Expr) -> Size:
+        environment = self.environment()
+        self.check_divisors(dim, environment)
+        with self.asking(dim):
+            return evaluate(dim, environment)  # type: ignore[return-value]
+
+    def output(self, output: ir.Tensor) -> TensorInfo:
         shape: list[Size] = []
         for dim in output.dims:
             if isinstance(dim, ir.RestDim):
                 shape.extend(self.rest[dim.name])
                 continue
             try:
-                _check_divisors(dim, environment)
-                size = evaluate(dim, environment)
+                size = self.size(dim)
             except TdslError as error:
                 self.wrong.extend(error.diagnostics)
                 continue
-            if size < 0:  # type: ignore[operator]
+            if not self.holds(size >= 0):
                 self.add(dim, f"output '{output.name}' would have size {size} in '{dim.span.text}'")
-            shape.append(size)  # type: ignore[arg-type]
+            shape.append(size)
         return TensorInfo(output.dtype.resolve(self.dtypes), tuple(shape))
 
 
@@ -455,23 +510,15 @@ def _fits(value: Argument, kind: str) -> bool:
             return hasattr(value, "__float__") and not isinstance(value, bool | str)
 
 
-def _check_divisors(expr: ir.Expr, environment: Environment) -> None:
-    """A divisor of a signature is positive; the bounds proof builds on it."""
-    if isinstance(expr, ir.DimRef | ir.Constant | ir.ParamRef):
-        return
-    for node in ir.walk(expr):
+def _divisions(expr: ir.Expr) -> Iterator[tuple[ir.Expr, ir.Expr]]:
+    """What divides in an expression, behind where it does; the innermost first, which the others are made of."""
+    for node in reversed([*ir.walk(expr)]):
         match node:
             case (
                 ir.Binary(op="//" | "%", right=divisor)
                 | ir.Elementwise(function="cdiv", arguments=(_, divisor))
             ):
-                value = evaluate(divisor, environment)
-                if value <= 0:  # type: ignore[operator]
-                    raise _wrong(
-                        Code.BAD_ARGUMENT,
-                        node,
-                        f"'{divisor.span.text}' divides in '{node.span.text}' and must be positive; it is {value}",
-                    )
+                yield node, divisor
 
 
 def _matched(param: ir.Tensor, info: TensorInfo) -> list[tuple[ir.Expr | ir.RestDim, tuple[Size, ...]]]:
@@ -500,7 +547,12 @@ def _dims(param: ir.Tensor) -> str:
     return f"[{', '.join(f'{d.name}...' if isinstance(d, ir.RestDim) else d.span.text for d in param.dims)}]"
 
 
-def _declared(param: ir.Tensor) -> str:
+def wanted(param: ir.Tensor | ir.Scalar | ir.Const) -> str:
+    """What a parameter takes, as a message calls it."""
+    return f"a tensor, {declared(param)}" if isinstance(param, ir.Tensor) else _KINDS[param.type]
+
+
+def declared(param: ir.Tensor) -> str:
     return f"{param.dtype}{_dims(param)}"
 
 
@@ -508,8 +560,14 @@ def _sizes(sizes: tuple[Size, ...]) -> str:
     return f"[{', '.join(str(size) for size in sizes)}]"
 
 
-def _shown(value: Argument) -> str:
-    return "a tensor" if isinstance(value, TensorInfo) else repr(value)
+def shown(value: object) -> str:
+    """An argument as a message calls it: `f32[2, 3]`, `3 (an int)`, `None`."""
+    if isinstance(value, TensorInfo):
+        return f"{value.dtype}{_sizes(value.shape)}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{value!r} ({'an' if name[0] in 'aeiou' else 'a'} {name})"
 
 
 def _either(choices: tuple[str, ...]) -> str:

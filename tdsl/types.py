@@ -41,6 +41,8 @@ _ROWS = (
 )
 DTYPES: Mapping[str, DTypeInfo] = {row.name: row for row in _ROWS}
 WEAK = ("~bool", "~int", "~float")  # by category
+LEAST_DOT, LEAST_DOT_8_BIT = 16, 32  # lanes that a matrix instruction contracts, and one of 8-bit operands
+NARROW_FLOATS = frozenset({"f8e4m3", "f8e5m2"})
 DEFAULT_CHOICES = ("f16", "bf16", "f32")  # a dtype variable without a guard
 
 
@@ -59,6 +61,21 @@ def promote_names(left: str, right: str) -> str:
     if {left, right} == {"u8", "i8"}:
         return "i16"
     return left if a.bits > b.bits else right
+
+
+def converts_through_f32(start: str, end: str) -> bool:
+    """Whether PyTorch converts one dtype to another through f32, and Triton not at all: float8 from and to what is no float
+    of 16 or 32 bits."""
+    names = {start, end}
+    return (
+        len(names) == 2 and not names.isdisjoint(NARROW_FLOATS) and names.isdisjoint(("f16", "bf16", "f32"))
+    )
+
+
+def wrapped(number: int, name: str) -> int:
+    """What an integer dtype makes of a number."""
+    least = 0 if name == "u8" else -(1 << DTYPES[name].bits - 1)
+    return (number - least) % (1 << DTYPES[name].bits) + least
 
 
 def accumulator_name(name: str) -> str:

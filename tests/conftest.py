@@ -17,6 +17,9 @@ def pytest_configure() -> None:
     if testing.device().type == "cpu":
         # Every process of a test would start and end workers that have nothing to compile.
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        # C++ of one lane compiles in two thirds of the time, and no cache has to find out first, by six
+        # compilations and as many imports of torch, which vectors there are. The fuzzer, by hand, has vectors.
+        os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

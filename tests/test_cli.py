@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import tdsl
 from tdsl import cli
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -106,6 +107,13 @@ def test_bad_usage_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'causal' is a bool" in usage_error(capsys, "show", attention, "--const", "causal=3")
     assert "required: FILE" in usage_error(capsys, "check")
     usage_error(capsys)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.run(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"tdsl {tdsl.__version__}\n"
 
 
 def test_check_and_show_import_no_torch(tmp_path: Path) -> None:

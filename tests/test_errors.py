@@ -25,6 +25,7 @@ MARK = re.compile(r"# error\[([\w-]+)\]: (.+?)(?= # error\[|$)")
 ELSEWHERE = {
     Code.UNREADABLE_FILE: "grammar/test_reader.py",
     Code.BAD_ARGUMENT: "inductor",
+    Code.MISSING_PACKAGE: "test_wheel.py",
 }
 
 

@@ -13,6 +13,7 @@ import torch
 
 import tdsl
 from tdsl import cli, testing
+from tdsl.golden import Golden
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent
@@ -20,7 +21,7 @@ PINNED = "2.13"  # what Inductor writes differs between releases
 
 
 @pytest.mark.parametrize("case", sorted(path.parent.name for path in GOLDEN.glob("*/kernel.tdsl")))
-def test_stages(case: str, golden: testing.Golden, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages(case: str, golden: Golden, capsys: pytest.CaptureFixture[str]) -> None:
     golden.owns(f"{case}/kernel.tdsl")
     path = GOLDEN / case / "kernel.tdsl"
     options = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# show:")
@@ -29,7 +30,7 @@ def test_stages(case: str, golden: testing.Golden, capsys: pytest.CaptureFixture
         golden(f"{case}/{stage}.txt", capsys.readouterr().out)
 
 
-def test_the_founding_scenario_fused(golden: testing.Golden, device: torch.device) -> None:
+def test_the_founding_scenario_fused(golden: Golden, device: torch.device) -> None:
     name = "fused/relu_matmul_sigmoid_bias.txt"
     golden.owns(name)
     if not torch.__version__.startswith(PINNED) or device.type != "cpu":

@@ -32,7 +32,7 @@ where M % 8 == 0:
         for k in 0 to (m.stop if c else M) by 16:
             w = load x[k, n + 1] else -1
         j = whole(N)
-        u: f32[n, m] = tl.trans(v, x=1)
+        u: f32[n, m] = tl.trans(input=v)
         store y[m, n] = -(v + 1) * 2 if c else max(load x[m, j], j)
 """
 PRINTED = """\
@@ -58,7 +58,7 @@ kernel t
     for k: 0 to (m.stop if c else M) by 16
       w: T[k, n] = load x@x_1[k, n + 1?] else -1
     whole j: 0 to N
-    u: f32[n, m] = tl.trans(v, x=1): f32[n, m]
+    u: f32[n, m] = tl.trans(input=v): f32[n, m]
     store y[m, n] = -(v + 1) * 2 if c else max(load x@x_2[m, j], j)
 """
 

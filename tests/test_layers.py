@@ -11,20 +11,34 @@ import pytest
 import tdsl
 
 PACKAGE = Path(tdsl.__file__).parent
-DATA = {"source", "diagnostics", "types", "ast", "ir", "ir_text", "ir_verify", "refusal", "signature"}
+DATA = {
+    "builtins",
+    "foreign",
+    "source",
+    "diagnostics",
+    "types",
+    "ast",
+    "ir",
+    "ir_text",
+    "ir_verify",
+    "refusal",
+    "signature",
+}
 PASSES = {"grammar", "check", "lower"}
 ALLOWED = {
     "source": set(),
     "types": set(),
+    "builtins": set(),
+    "foreign": {"builtins"},
     "diagnostics": {"source"},
     "ast": {"source"},
     "ir": {"source", "types"},
     "refusal": {"source"},
     "identity": set(),
     "ir_text": {"ir"},
-    "ir_verify": {"ir"},
-    "signature": {"source", "diagnostics", "types", "ir"},
-    "grammar": {"source", "diagnostics", "types", "ast"},
+    "ir_verify": {"builtins", "ir"},
+    "signature": {"builtins", "source", "diagnostics", "types", "ir"},
+    "grammar": {"builtins", "foreign", "source", "diagnostics", "types", "ast"},
     "check": DATA,
     "lower": DATA - {"ast"},
     "pipeline": DATA | PASSES,
@@ -72,6 +86,12 @@ def test_imports_point_downwards(file: str) -> None:
 def test_only_the_last_stage_imports_torch(file: str) -> None:
     for name in imported(file):
         assert name.split(".")[0] not in HEAVY, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != "lower/inductor/interpreter.py"])
+def test_only_the_interpreter_needs_numpy(file: str) -> None:
+    for name in imported(file):
+        assert name.split(".")[0] != "numpy", f"{file} imports {name}"
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("lower/")])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import tdsl
 from tdsl import testing
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -162,3 +163,59 @@ def test_a_long_row_that_begins_with_nothing() -> None:
     keep = flags(3, 20001)
     found = torch.compile(program, fullgraph=True)(x, torch.ones((), device=x.device), keep)
     torch.testing.assert_close(found, torch.where(keep, torch.softmax(x, -1), 0), equal_nan=True)
+
+
+DIVIDED = """
+template rows(x: f32[M], s: int) -> y: f32[cdiv(M, s)]:
+    for m in grid(cdiv(M, s)):
+        store y[m] = load x[m * s]
+
+template times(x: f32[M], s: int) -> y: f32[M]:
+    for i, m in grid({count}, M by 16):
+        accumulate y[m] += load x[m]
+"""
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("count", ["cdiv(M, s)", "M // s", "7 % s"])
+def test_nothing_in_a_grid_is_divided_by_zero(count, dynamic):
+    @tdsl.template(source=DIVIDED.format(count=count))
+    def times(x, s): ...
+
+    counts = {"cdiv(M, s)": lambda s: -(-21 // s), "M // s": lambda s: 21 // s, "7 % s": lambda s: 7 % s}
+    x = torch.arange(21.0)
+    compiled = torch.compile(lambda x, s: times(x * 2, s) + 1, dynamic=dynamic)
+    for function, inputs in ((times, x * 2), (compiled, x)):
+        for s in (2, 3, 50, -4):
+            found = function(inputs, s) - int(function is compiled)
+            torch.testing.assert_close(found, x * 2 * max(counts[count](s), 0))
+        with pytest.raises(Exception, match=r"'s' divides in the grid's .* and must not be zero"):
+            function(inputs, 0)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_size_of_a_result_is_divided_by_what_is_positive(dynamic):
+    @tdsl.template(source=DIVIDED.format(count="s"))
+    def rows(x, s): ...
+
+    x = torch.arange(21.0)
+    compiled = torch.compile(lambda x, s: rows(x * 2, s) + 1, dynamic=dynamic)
+    for function, inputs in ((rows, x * 2), (compiled, x)):
+        torch.testing.assert_close(function(inputs, 4) - int(function is compiled), x[::4] * 2)
+        for s in (0, -2):
+            with pytest.raises(Exception, match=r"'s' divides in .*cdiv\(M, s\)' and must"):
+                function(inputs, s)
+
+
+def test_a_divisor_that_a_graph_finds():
+    """It is known when the graph runs, which asks for it before the kernel does."""
+
+    @tdsl.template(source=DIVIDED.format(count="cdiv(M, s)"))
+    def times(x, s): ...
+
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        compiled = torch.compile(lambda x, s: times(x * 2, (s + 1).sum().item()) + 1)
+        x = torch.arange(21.0)
+        torch.testing.assert_close(compiled(x, torch.tensor([3])), x * 2 * 6 + 1)
+        with pytest.raises(RuntimeError, match=r"Ne\(u0, 0\)"):
+            compiled(x, torch.tensor([-1]))

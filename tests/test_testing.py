@@ -7,7 +7,20 @@ import math
 import pytest
 import torch
 
+import tdsl
 from tdsl import testing
+
+
+@tdsl.template(
+    source="""
+template twice(x: f32[R..., N]) -> y: f32[R..., N]:
+    config BLOCK=8
+    for r, n in grid(R, N by BLOCK):
+        store y[r, n] = load x[r, n] * 2
+"""
+)
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
 
 
 def test_counts_kernels() -> None:
@@ -48,6 +61,85 @@ def test_nan_is_wrong_where_a_number_is_expected() -> None:
                 lambda x: torch.where(x > 2, x, math.nan), (x,), exact=exact, reference=lambda x: x.clone()
             )
     testing.assert_fused(lambda x: torch.log(-x), (x,))  # both are NaN
+
+
+def one_by_one(x: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros((), dtype=x.dtype)
+    for number in x:
+        total = total + number
+    return total
+
+
+def by_halves(x: torch.Tensor) -> torch.Tensor:
+    while len(x) > 1:
+        half = (len(x) + 1) // 2
+        x = torch.cat([x[: len(x) - half] + x[half:], x[len(x) - half : half]])
+    return x[0]
+
+
+def is_close(reference: testing.Program, args: tuple[torch.Tensor, ...], result: torch.Tensor) -> bool:
+    outcome = testing._Outcome(result, args)
+    try:
+        testing._compare(reference, args, outcome, outcome, exact=False)
+    except AssertionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 17, 200])
+def test_a_sum_in_another_order_is_right_and_what_is_wrong_is_found(n: int) -> None:
+    programs = {
+        "a sum": lambda x: (x + x).sum(),
+        "a mean that is divided by": lambda x: x / (x * x).mean(),
+        "a norm": lambda x: (x * x).sum().sqrt(),
+    }
+    sums = {
+        "a sum": lambda x, order: order(x + x),
+        "a mean that is divided by": lambda x, order: x / (order(x * x) / len(x)),
+        "a norm": lambda x, order: order(x * x).sqrt(),
+    }
+    strict = 0
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(n, generator=generator)
+        for name, program in programs.items():
+            for order in (one_by_one, by_halves):
+                assert is_close(program, (x,), sums[name](x, order)), (seed, name, order)
+        total = by_halves(x + x)
+        strict += abs(total - (x + x).sum()) > 8 * torch.finfo(torch.float32).eps * abs(total)
+        for wrong in (
+            by_halves((x + x).bfloat16().float()),  # rounded to a narrower float on the way
+            by_halves((x + x)[:-1]),  # the last lane is lost
+            by_halves(torch.cat([x + x, x[:1]])),  # a lane too many
+            total * (1 + 2**-11),
+        ):
+            if wrong != total:
+                assert not is_close(programs["a sum"], (x,), wrong), (seed, wrong)
+    assert strict or n < 17  # else there was no other order to be tested
+
+
+def test_a_jump_at_the_arguments_is_no_rounding() -> None:
+    x = torch.arange(6.0)
+    wrong = torch.where(x <= 3, x, x + 1)
+    assert not is_close(lambda x: torch.where(x < 3, x, x + 1), (x,), wrong)
+    assert not is_close(lambda x: torch.where(x < 3, x, x + 1).sum(), (x,), wrong.sum())
+    assert not is_close(lambda x: torch.floor(x).sum(), (x,), torch.floor(x).sum() - 1)
+    assert not is_close(lambda x: torch.where(x < 3, x, math.nan), (x,), wrong)
+
+
+def test_a_program_with_loops_of_pytorch() -> None:
+    from torch._higher_order_ops import map as over_rows
+    from torch._higher_order_ops import scan, while_loop
+
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows = over_rows(lambda row: twice(row).sin(), x)
+        last, sums = scan(lambda total, row: (total + twice(row), total * 2), torch.zeros_like(x[0]), x)
+        _, powers = while_loop(
+            lambda i, y: i < 3, lambda i, y: (i + 1, twice(y).cos()), (torch.tensor(0), torch.relu(x))
+        )
+        return rows, last, sums, powers
+
+    testing.assert_fused(program, (torch.randn(3, 5),), kernels=None)
 
 
 def test_a_wrong_dtype_or_number_of_results_is_wrong() -> None:

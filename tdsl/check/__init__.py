@@ -56,6 +56,7 @@ def _template(
     ctx.open(Block("template", template.span))
     errors = len(report)
     signature = parameters.check_signature(ctx, template)
+    ctx.used -= signature.dims.keys()  # that the signature asks for a size is no use of it
     lets, candidates = declarations.check_declarations(ctx, template)
     ctx.keys.update(dict.fromkeys(ctx.blocks[0].names, 0))
     body = statements.check_body(ctx, template)
@@ -92,13 +93,32 @@ def _check_inputs(ctx: Context, signature: parameters.Signature) -> None:
             and name not in ctx.duplicated
             and not (name in signature.choices and _is_dtype_used(signature, name))
         ):
-            tensor = any(isinstance(param, ir.Tensor) and param.name == name for param in signature.params)
+            tensor = ctx.tensor(name)
+            if tensor is not None and _tells_a_size(ctx, signature, tensor):
+                continue
             ctx.error(
                 Code.UNUSED_INPUT,
                 span,
-                f"'{name}' is never {'loaded' if tensor else 'used'}",
-                help="leave it out" if not tensor else f"'load {name}[...]', or leave it out",
+                f"'{name}' is never {'used' if tensor is None else 'loaded'}"
+                + ("" if tensor is None else ", and tells no size that nothing else tells"),
+                help="leave it out" if tensor is None else f"'load {name}[...]', or leave it out",
             )
+
+
+def _tells_a_size(ctx: Context, signature: parameters.Signature, tensor: ir.Tensor) -> bool:
+    """Whether a size that the template uses is known from this tensor alone."""
+    others = [
+        param for param in signature.params if isinstance(param, ir.Tensor) and param.name != tensor.name
+    ]
+    known = {name for other in others if not other.optional for name in parameters.told(other)}
+    shaped = {
+        node.name
+        for output in signature.outputs
+        for dim in output.dims
+        for node in ir.walk(dim)
+        if isinstance(node, ir.DimRef | ir.RestDim)
+    }
+    return not tensor.optional and bool((parameters.told(tensor) - known) & (ctx.used | shaped))
 
 
 def _is_dtype_used(signature: parameters.Signature, name: str) -> bool:

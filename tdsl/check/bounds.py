@@ -16,10 +16,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tdsl import ir
 from tdsl.check.polynomials import Monomial, Polynomial, without
+from tdsl.types import DTYPES, DType
 
 _MAX_TERMS = 60
 _MAX_OPTIONS = 16
@@ -27,6 +28,8 @@ _MAX_FACTS = 3  # how many guards one proof may combine
 _MAX_SHIFT = 40
 _MAX_DEGREE = 8
 _MAX_NUMBER = 1 << 80
+_LARGEST_SIZE = Polynomial.constant(1 << 48)  # of a dimension: more elements than there are addresses
+_VAST = (1 << 31) - 1  # a bound so far away is the dtype's, and tells nobody anything
 _MAX_DEPTH = 60  # of definitions looked through
 _MAX_STEPS = 10_000  # of one proof; a search that takes longer has failed
 _MAX_STEPS_IN_ALL = 200_000  # of all proofs of a template
@@ -67,18 +70,21 @@ class _Atom:
 class Bounds:
     """Proofs for one template. The facts may grow (`variables`) while it is checked."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, steps: int = _MAX_STEPS_IN_ALL) -> None:
         self.facts = facts
-        self._regions: dict[tuple[str, ...], _Region] = {}
-        self._left = _MAX_STEPS_IN_ALL
+        self._regions: dict[tuple[tuple[str, ...], tuple[int, ...]], _Region] = {}
+        self._left = steps
 
-    def shortfall(self, value: ir.Expr, size: ir.Expr, loops: Sequence[ir.Tile]) -> Shortfall | None:
-        """None where 0 <= value < size for every lane of `value` inside the bodies of `loops`."""
+    def shortfall(
+        self, value: ir.Expr, size: ir.Expr, loops: Sequence[ir.Tile], conditions: tuple[ir.Expr, ...] = ()
+    ) -> Shortfall | None:
+        """None where 0 <= value < size for every lane of `value` inside the bodies of `loops`, in branches that
+        are taken where `conditions` hold."""
         match value:
             case ir.TileRef(tile=ir.Tile(start=ir.Constant(value=0), stop=stop)) if stop == size:
                 return None
         whole = [tile for tile in value.type.tiles if tile.role == "whole"]
-        with self._region((*loops, *whole)) as region:
+        with self._region((*loops, *whole), conditions) as region:
             this = region.polynomial(value)
             if not region.holds(this):
                 return Shortfall(True, region.extreme(this, upper=False))
@@ -86,19 +92,41 @@ class Bounds:
                 return Shortfall(False, region.extreme(this, upper=True))
         return None
 
+    def contradict(self, loops: Sequence[ir.Tile], conditions: tuple[ir.Expr, ...]) -> bool:
+        """Whether it is proven that no call comes inside the bodies of `loops` and to where `conditions` hold."""
+        with self._region(tuple(loops), conditions) as region:
+            return region.holds(Polynomial.constant(-1))
+
     def equal(self, left: ir.Expr, right: ir.Expr) -> bool:
         if left == right:
             return True
         with self._region(()) as region:
             return region.polynomial(left) == region.polynomial(right)
 
+    def at_least(
+        self, value: ir.Expr, least: int, loops: Sequence[ir.Tile], conditions: tuple[ir.Expr, ...] = ()
+    ) -> bool:
+        with self._region(tuple(loops), conditions) as region:
+            return region.holds(region.polynomial(value) - least)
+
+    def divides(self, part: ir.Expr, count: ir.Expr, whole: ir.Expr, tile: ir.Tile) -> bool:
+        """Whether the ranges of `tile`, one for each index of `part` out of `count`, are `whole` cut into as many."""
+        with self._region(()) as region:
+            start, stop = region.polynomial(tile.start), region.polynomial(tile.stop)
+            index = region.polynomial(part)
+            width, left = stop - start, region.polynomial(whole) - (stop - start) * region.polynomial(count)
+            (name,) = index.atoms()
+            if name in width.atoms() or start != width * index:
+                return False
+            return region.holds(left) and region.holds(-left)
+
     @contextmanager
-    def _region(self, tiles: tuple[ir.Tile, ...]) -> Iterator[_Region]:
-        """The place inside `tiles`, with the steps that one proof may take."""
-        key = tuple(tile.key for tile in tiles)
+    def _region(self, tiles: tuple[ir.Tile, ...], conditions: tuple[ir.Expr, ...] = ()) -> Iterator[_Region]:
+        """The place inside `tiles` and `conditions`, with the steps that one proof may take."""
+        key = tuple(tile.key for tile in tiles), tuple(map(id, conditions))
         given = min(self._left, _MAX_STEPS)
         if key not in self._regions:
-            region = self._regions[key] = _Region(self.facts, tiles, given)
+            region = self._regions[key] = _Region(self.facts, tiles, conditions, given)
         else:
             region = self._regions[key]
             region.steps = given
@@ -107,16 +135,26 @@ class Bounds:
 
 
 class _Region:
-    """A place in the kernel: the facts of the template, and that each of `tiles` has a lane."""
+    """A place in the kernel: the facts of the template, that each of `tiles` has a lane, and what `conditions`
+    say of values that stay as they are."""
 
-    def __init__(self, facts: Facts, tiles: tuple[ir.Tile, ...], steps: int) -> None:
+    def __init__(
+        self, facts: Facts, tiles: tuple[ir.Tile, ...], conditions: tuple[ir.Expr, ...], steps: int
+    ) -> None:
         self.facts = facts
+        self.conditions = conditions  # kept, so that no other has the identity of one of them
         self.steps = steps  # left to take
         self._atoms: dict[str, _Atom] = {}
         self._least: dict[str, int] = {}  # atoms without bounds above: sizes; those not here may be anything
         self._known: list[Polynomial] = []  # each is >= 0
-        self._divisible: list[tuple[Polynomial, Polynomial]] = []  # (multiple, divisor)
+        # (multiple, divisor), and the quotient where it has a name
+        self._divisible: list[tuple[Polynomial, Polynomial, Polynomial | None]] = []
         self._equal: dict[str, Polynomial] = {}
+        self._floors: list[tuple[Polynomial, Polynomial, str]] = []  # (value, divisor, atom of the quotient)
+        self._held: set[str] = set()  # atoms that are what a tensor holds
+        self._sizes = set(facts.sizes)
+        self._lowers: dict[str, Options] = {}  # of lanes, besides where their tile starts
+        self._uppers: dict[str, Options] = {}
         self._seen: dict[int, tuple[ir.Expr, Polynomial]] = {}
         self._bindings: dict[str, ir.Expr] = {}
         self._fractions: set[str] = set()
@@ -139,6 +177,11 @@ class _Region:
                 if len(option) == 1:
                     self._learn(option[0])
         self._seen.clear()  # made before all was known
+        for condition in conditions:
+            self._learn_guard(condition)
+        for value, by, name in self._floors:
+            self._learn_sign(value, by, name)
+        self._seen.clear()
 
     # Facts
 
@@ -147,10 +190,14 @@ class _Region:
             case ir.Binary(op="and", left=left, right=right):
                 self._learn_guard(left)
                 self._learn_guard(right)
+            case ir.Unary(op="not", operand=operand):
+                opposite = _negation(operand)
+                if opposite is not None:
+                    self._learn_guard(opposite)
             case ir.Binary(
                 op="==", left=ir.Binary(op="%", left=multiple, right=divisor), right=ir.Constant(value=0)
             ):
-                self._divisible.append((self.polynomial(multiple), self.polynomial(divisor)))
+                self._divisible.append((self.polynomial(multiple), self.polynomial(divisor), None))
             case ir.Binary(op="==", left=left, right=right) if _exact_integer(left) and _exact_integer(right):
                 self._learn_equal(self.polynomial(left) - self.polynomial(right))
             case ir.Binary(op="<" | "<=" | ">" | ">=" as op, left=left, right=right) if _exact_integer(
@@ -161,15 +208,49 @@ class _Region:
 
     def _learn(self, fact: Polynomial) -> None:
         """`fact >= 0`."""
-        if fact.value is not None or not self._is_base(fact):
+        if fact.value is not None:
+            return
+        if not self._is_base(fact):
+            self._learn_lane(fact)
             return
         match sorted(fact.terms.items()):
             case [((), number), ((name,), 1)] if number <= 0:
                 self._least[name] = max(self._least.get(name, -number), -number)
             case [((name,), 1)]:
                 self._least[name] = max(self._least.get(name, 0), 0)
+            case [((), number), (names, factor)] if number < 0 < factor:
+                self._known.append(fact)
+                # A product is positive, and all but one of what it is of are not negative: so each is positive.
+                if sum(self._least.get(name, -1) < 0 for name in names) <= 1:
+                    self._least.update({name: max(self._least.get(name, 1), 1) for name in names})
             case _:
                 self._known.append(fact)
+
+    def _learn_lane(self, fact: Polynomial) -> None:
+        """`fact >= 0`, about the lane of a tile and what it is compared with."""
+        name = max(fact.atoms() & self._atoms.keys(), key=lambda name: self._atoms[name].rank)
+        parts = fact.split(name)
+        if not name.startswith("#lane ") or parts is None:
+            return
+        factor, rest = parts
+        if factor.value == 1:
+            self._lowers.setdefault(name, []).append((-rest,))
+        elif factor.value == -1:
+            self._uppers.setdefault(name, []).append((rest,))
+
+    def _learn_sign(self, value: Polynomial, divisor: Polynomial, name: str) -> None:
+        """What a quotient is at least, or that it is negative."""
+        if self.holds(value - divisor):
+            self._least[name] = max(self._least.get(name, 1), 1)
+        elif self.holds(value):
+            self._least[name] = max(self._least.get(name, 0), 0)
+            # One that leaves no remainder is positive where what is divided is.
+            if any((multiple, by) == (value, divisor) for multiple, by, _ in self._divisible) and self.holds(
+                value - 1
+            ):
+                self._least[name] = max(self._least[name], 1)
+        elif self.holds(-value - 1):
+            self._known.append(-Polynomial.atom(name) - 1)
 
     def _learn_equal(self, zero: Polynomial) -> None:
         for monomial, number in sorted(zero.terms.items(), reverse=True):
@@ -183,8 +264,8 @@ class _Region:
                 self._equal[name] = value
                 self._known = [old.substitute({name: value}) for old in self._known]
                 self._divisible = [
-                    (multiple.substitute({name: value}), by.substitute({name: value}))
-                    for multiple, by in self._divisible
+                    (multiple.substitute({name: value}), by.substitute({name: value}), quotient)
+                    for multiple, by, quotient in self._divisible
                 ]
                 if name in self._least:
                     self._known.append(value - self._least[name])
@@ -207,7 +288,10 @@ class _Region:
         options = self._extremes(value, upper=upper)
         if not options:
             return None
-        bounds = list(dict.fromkeys(str(bound) for bound in min(options, key=len)))
+        nearest = min(options, key=len)
+        if any(bound.atoms() & self._held or abs(bound.value or 0) >= _VAST for bound in nearest):
+            return None
+        bounds = list(dict.fromkeys(map(str, nearest)))
         return bounds[0] if len(bounds) == 1 else f"{'maximum' if upper else 'minimum'}({', '.join(bounds)})"
 
     def _is_base(self, value: Polynomial) -> bool:
@@ -298,6 +382,7 @@ class _Region:
                 return Polynomial.constant(int(value))
             case ir.DimRef(name=name):
                 self._least.setdefault(name, 0)
+                self._sizes.add(name)
                 return self._equal.get(name, Polynomial.atom(name))
             case ir.ParamRef(name=name):
                 return self._equal.get(name, Polynomial.atom(name))
@@ -307,28 +392,33 @@ class _Region:
                 return Polynomial.atom(name)
             case ir.VarRef(name=name):
                 bound = self._bindings.get(name) or self.facts.variables.get(name)
-                return self._unknown() if bound is None else self.polynomial(bound)
+                if bound is None:
+                    return self._unknown()
+                if name not in self._bindings and _is_held(bound):
+                    return self._equal.get(name, self._number(name, expr.type.dtype))
+                return self.polynomial(bound)
             case ir.TileRef(tile=tile):
                 return self._lane(tile)
             case ir.TileEdge(tile=tile, edge=edge):
                 return self._edge(tile, edge)
             case ir.Unary(op="-", operand=operand):
-                return -self.polynomial(operand)
+                return self._fitting(-self.polynomial(operand), expr)
             case ir.Binary(op=op, left=left, right=right):
-                return self._binary(op, left, right)
+                return self._fitting(self._binary(op, self.polynomial(left), self.polynomial(right)), expr)
             case ir.Cast(operand=operand):
-                return self.polynomial(operand)
+                return self._cast(operand, expr.type.dtype)
             case (
                 ir.Select(then=then, otherwise=otherwise)
                 | ir.Elementwise(function="where", arguments=(_, then, otherwise))
             ):
                 either: Options = [(self.polynomial(then), self.polynomial(otherwise))]
-                return self._new(lambda: either, lambda: either)
+                return self._fitting(self._new(lambda: either, lambda: either), expr)
             case ir.Elementwise(function="minimum" | "maximum" as function, arguments=(left, right)):
-                return self._extremum(function, self.polynomial(left), self.polynomial(right))
+                extremum = self._extremum(function, self.polynomial(left), self.polynomial(right))
+                return self._fitting(extremum, expr)
             case ir.Elementwise(function="cdiv", arguments=(left, right)):
                 divisor = self.polynomial(right)
-                return self._quotient(self.polynomial(left) + divisor - 1, divisor)
+                return self._fitting(self._quotient(self.polynomial(left) + divisor - 1, divisor), expr)
             case ir.Elementwise(function="next_pow2", arguments=(operand,)):
                 least = self.polynomial(operand)
                 name = f"next_pow2({least})"
@@ -341,15 +431,60 @@ class _Region:
                 return self._new(lambda: [(least,), (Polynomial.constant(1),)], list)
             case ir.Elementwise(function="abs", arguments=(operand,)):
                 signed = self.polynomial(operand)
+                if self._fitting(-signed, expr) != -signed:
+                    return self._unknown()  # the least number of a dtype has no opposite
                 return self._new(lambda: [(Polynomial.constant(0),)], lambda: [(signed, -signed)])
             case ir.Inline(bindings=bindings, result=result):
                 self._bindings.update(bindings)
                 return self.polynomial(result)
             case _:
-                return self._unknown()
+                return self._any(expr.type.dtype)
 
-    def _binary(self, op: str, left: ir.Expr, right: ir.Expr) -> Polynomial:
-        a, b = self.polynomial(left), self.polynomial(right)
+    def _cast(self, operand: ir.Expr, dtype: DType) -> Polynomial:
+        """`operand` as a number of `dtype`: itself where it is one of its numbers, and any of them otherwise."""
+        value = self.polynomial(operand)
+        if dtype.names != ("i32",) or operand.type.dtype == dtype or self._fits(value, 32):
+            return value
+        if self._is_base(value):
+            return self._number(f"i32({value})", dtype)
+        return self._any(dtype, f"#i32({value})")
+
+    def _fitting(self, exact: Polynomial, expr: ir.Expr) -> Polynomial:
+        """What arithmetic that is `exact` for integers comes to: in a dtype it wraps around. Indices are calculated in
+        as many bits as they take, and arithmetic on nothing else does not pass 64."""
+        dtype = expr.type.dtype
+        if dtype.weak or (dtype.names == ("i64",) and self._is_of_indices(expr)):
+            return exact
+        return exact if self._fits(exact, DTYPES[dtype.resolve({})].bits) else self._any(dtype)
+
+    def _fits(self, value: Polynomial, bits: int) -> bool:
+        """Whether `value` is proven to be a number of so many bits."""
+        known = len(self._known)
+        if bits == 64:
+            self._known.extend(_LARGEST_SIZE - Polynomial.atom(name) for name in sorted(self._sizes))
+        least, most = -(1 << bits - 1), (1 << bits - 1) - 1
+        fits = self.holds(value - least) and self.holds(-value + most)
+        del self._known[known:]
+        return fits
+
+    def _is_of_indices(self, expr: ir.Expr) -> bool:
+        """Whether an expression is made of sizes, parameters and indices alone, and not of what a tensor holds."""
+        parts, seen = [expr], set[str]()
+        while parts:
+            self.steps -= 1
+            for node in ir.walk(parts.pop()):
+                match node:
+                    case ir.Load() | ir.Reduce() | ir.Scan() | ir.Along() | ir.Dot() | ir.TritonCall():
+                        return False
+                    case ir.VarRef(name=name) if name not in seen:
+                        bound = self._bindings.get(name) or self.facts.variables.get(name)
+                        if bound is None or self.steps < 0:
+                            return False
+                        seen.add(name)
+                        parts.append(bound)
+        return True
+
+    def _binary(self, op: str, a: Polynomial, b: Polynomial) -> Polynomial:
         match op:
             case "+":
                 return a + b
@@ -386,9 +521,30 @@ class _Region:
     def _unknown(self) -> Polynomial:
         return self._new(list, list)
 
+    def _any(self, dtype: DType, name: str = "") -> Polynomial:
+        """Any number of a dtype, or of one of several."""
+        if dtype.weak or len(dtype.names) > 1:
+            return self._unknown()
+        least, most = _range(dtype)
+        return self._new(lambda: [(least,)], lambda: [(most,)], name)
+
+    def _number(self, name: str, dtype: DType) -> Polynomial:
+        """Any number of a dtype, with a name by which more may be known of it."""
+        atom = Polynomial.atom(name)
+        if name not in self._held:
+            self._held.add(name)
+            least, most = _range(dtype)
+            self._known.extend((atom - least, most - atom))
+        return atom
+
     def _lane(self, tile: ir.Tile) -> Polynomial:
         start, stop = self.polynomial(tile.start), self.polynomial(tile.stop)
-        return self._new(lambda: [(start,)], lambda: [(stop - 1,)], f"#lane {tile.key}")
+        name = f"#lane {tile.key}"
+        return self._new(
+            lambda: [(start,), *self._lowers.get(name, ())],
+            lambda: [(stop - 1,), *self._uppers.get(name, ())],
+            name,
+        )
 
     def _edge(self, tile: ir.Tile, edge: str) -> Polynomial:
         first, end = self.polynomial(tile.start), self.polynomial(tile.stop)
@@ -445,8 +601,8 @@ class _Region:
             if name not in self._fractions:
                 self._fractions.add(name)
                 self._known.extend((rest - divisor * atom, divisor * atom + divisor - 1 - rest))
-                if self.holds(rest):
-                    self._least[name] = 0
+                self._floors.append((rest, divisor, name))
+                self._learn_sign(rest, divisor, name)
             return whole + atom
         return whole + self._new(
             lambda: self._quotients(rest, divisor, upper=False),
@@ -485,7 +641,7 @@ class _Region:
 
     def _exact(self, monomial: Monomial, number: int, divisor: Polynomial) -> Polynomial | None:
         """`number * monomial / divisor` where a guard says that it divides."""
-        for multiple, by in self._divisible:
+        for multiple, by, quotient in self._divisible:
             if len(multiple.terms) != 1:
                 continue
             ((part, factor),) = multiple.terms.items()
@@ -495,21 +651,55 @@ class _Region:
             same = by == divisor or (
                 by.value is not None and divisor.value is not None and by.value % divisor.value == 0
             )
+            if same and quotient is not None:
+                return Polynomial({left: number}) * quotient
             if same:
                 name = _fraction(multiple, divisor)
                 if name not in self._fractions:
                     self._fractions.add(name)
-                    if self.holds(multiple):
-                        self._least[name] = 0
                     atom = Polynomial.atom(name)
                     self._known.extend((multiple - divisor * atom, divisor * atom - multiple))
+                    self._floors.append((multiple, divisor, name))
+                    self._divisible.append((multiple, atom, divisor))
+                    self._learn_sign(multiple, divisor, name)
                 return Polynomial({tuple(sorted((*left, name))): number})
         return None
+
+
+def _range(dtype: DType) -> tuple[Polynomial, Polynomial]:
+    """The least and the greatest number of an integer dtype."""
+    half = 1 << DTYPES[dtype.resolve({})].bits - 1
+    return Polynomial.constant(-half), Polynomial.constant(half - 1)
 
 
 def _fraction(value: Polynomial, divisor: Polynomial) -> str:
     top, bottom = str(value), str(divisor)
     return f"{f'({top})' if ' ' in top else top} // {f'({bottom})' if ' ' in bottom else bottom}"
+
+
+def _negation(condition: ir.Expr) -> ir.Expr | None:
+    match condition:
+        case ir.Unary(op="not", operand=operand):
+            return operand
+        case ir.Binary(op="or", left=left, right=right):
+            sides = [
+                ir.Unary(span=each.span, type=each.type, op="not", operand=each) for each in (left, right)
+            ]
+            return replace(condition, op="and", left=sides[0], right=sides[1])
+        case ir.Binary(op=op) if op in _OPPOSITE:
+            return replace(condition, op=_OPPOSITE[op])
+        case _:
+            return None
+
+
+_OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "!=": "=="}
+
+
+def _is_held(expr: ir.Expr) -> bool:
+    """Whether this is a number that somebody computed: nothing is known of it but that it stays the same."""
+    while isinstance(expr, ir.Cast):
+        expr = expr.operand
+    return isinstance(expr, ir.Load | ir.Reduce | ir.Scan | ir.TritonCall)
 
 
 def _exact_integer(expr: ir.Expr) -> bool:

@@ -8,10 +8,12 @@ What a helper's call expands to is left to `inlining`.
 
 from __future__ import annotations
 
-from tdsl import ast, ir
-from tdsl.check import inlining, names
+from dataclasses import replace
+
+from tdsl import ast, builtins, foreign, ir
+from tdsl.builtins import ARGUMENTS
+from tdsl.check import inlining, lanes, names, triton_names
 from tdsl.check.dtypes import STRING
-from tdsl.check.names import FUNCTIONS
 from tdsl.check.operands import are, lined_up
 from tdsl.check.scope import (
     Alias,
@@ -27,18 +29,15 @@ from tdsl.check.scope import (
     varies,
 )
 from tdsl.diagnostics import Code, Label
-from tdsl.types import DTYPES, F32, I32, WEAK_FLOAT, WEAK_INT
+from tdsl.types import BOOL, DTYPES, F32, I32, LEAST_DOT, LEAST_DOT_8_BIT, WEAK_FLOAT, WEAK_INT
 
-_MATH = ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid", "fma")
-_KEYWORDS = {"zeros": ("dtype",), "full": ("value", "dtype"), "dot": ("precision",)}
+_KEYWORDS = {"zeros": ("dtype",), "full": ("value", "dtype"), "dot": ("precision",), **lanes.KEYWORDS}
 _PRECISIONS = ("ieee", "tf32", "tf32x3")
-_LEAST_DOT = 16  # lanes that a matrix instruction contracts
-_LEAST_DOT_8_BIT = 32
 
 
 def call(ctx: Context, node: ast.Call) -> ir.Expr | None:
     name = node.function.name
-    if name in FUNCTIONS:
+    if name in ARGUMENTS:
         return _builtin(ctx, node)
     if name in ctx.helpers:
         return inlining.expand(ctx, node)
@@ -48,15 +47,18 @@ def call(ctx: Context, node: ast.Call) -> ir.Expr | None:
     for argument in (*node.arguments, *(keyword.value for keyword in node.keywords)):
         if not (isinstance(argument, ast.Name) and _is_tile(ctx, argument)):
             ctx.value(ctx, argument)
+    if isinstance(symbol, Alias) and symbol == Alias(None):
+        return None
     if symbol is not None:
         help = f"read it with 'load {name}[...]'" if _is_tensor(symbol) else None
         ctx.error(
             Code.BAD_CALL, node.function.span, f"'{name}' is {describe(symbol)}, not a function", help=help
         )
     else:
-        near = ctx.suggest(name, [*FUNCTIONS, *ctx.helpers, *DTYPES, *ctx.dtypes.choices])
-        help = f"did you mean '{near}'?" if near else f"Triton's own is 'tl.{name}(...)'"
-        ctx.error(Code.UNKNOWN_NAME, node.function.span, f"there is no function '{name}'", help=help)
+        near = ctx.suggest(name, [*ARGUMENTS, *ctx.helpers, *DTYPES, *ctx.dtypes.choices])
+        there = f"Triton's own is 'tl.{name}(...)'" if triton_names.find(name) else None
+        help = foreign.function(name) or (f"did you mean '{near}'?" if near else there)
+        ctx.missing(Code.UNKNOWN_NAME, node.function.span, name, f"there is no function '{name}'", help=help)
     return None
 
 
@@ -73,7 +75,7 @@ def _is_tile(ctx: Context, node: ast.Name) -> bool:
 
 def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
     name = node.function.name
-    least, most = FUNCTIONS[name]
+    least, most = ARGUMENTS[name]
     count = len(node.arguments)
     if not least <= count <= most:
         wanted = f"{least}" if least == most else f"at least {least}"
@@ -108,19 +110,28 @@ def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
             return _fill(ctx, node)
         case "sum" | "max" | "min" | "argmax" | "argmin":
             return _reduce(ctx, node)
-        case "cumsum":
+        case "prod" | "any" | "all":
+            return _reduce(ctx, node)
+        case "cumsum" | "cumprod":
             return _scan(ctx, node)
+        case _ if name in builtins.LANES:
+            return _lanes(ctx, node)
         case "dot":
             return _dot(ctx, node)
         case "where":
             return _where(ctx, node)
+        case "clamp":
+            return _clamp(ctx, node)
         case _:
             return _elementwise(ctx, node)
 
 
 def _call_help(node: ast.Call) -> str | None:
     name = node.function.name
-    if name in ("sum", "max", "min", "argmax", "argmin", "cumsum") and len(node.arguments) == 1:
+    along = ("sum", "max", "min", "argmax", "argmin", "cumsum", "prod", "any", "all", "cumprod")
+    if name in along and len(node.arguments) == 1:
+        return f"name the tile to go along: {name}({node.arguments[0].span.text}, n)"
+    if name in builtins.LANES and len(node.arguments) == 1:
         return f"name the tile to go along: {name}({node.arguments[0].span.text}, n)"
     return None
 
@@ -157,12 +168,18 @@ def _elementwise(ctx: Context, node: ast.Call) -> ir.Expr | None:
     arguments = _arguments(ctx, node.arguments)
     if arguments is None:
         return None
+    function = builtins.FUNCTIONS[name]
     pairs = tuple(zip(node.arguments, arguments, strict=True))
-    if not are(ctx, name, pairs, {1} if name in ("cdiv", "next_pow2") else {1, 2}, node.span):
+    if not are(ctx, name, pairs, set(function.takes), node.span):
         return None
     dtype = ctx.dtypes.promote(*(argument.type.dtype for argument in arguments))
-    if name in _MATH:
-        dtype = ctx.dtypes.promote(dtype, WEAK_FLOAT)
+    match function.gives:
+        case "float":
+            dtype = ctx.dtypes.promote(dtype, WEAK_FLOAT)
+        case "bool":
+            dtype = BOOL
+        case "f32":
+            dtype = F32
     if name == "next_pow2" and not arguments[0].type.constant:
         ctx.error(
             Code.NOT_CONSTANT,
@@ -176,7 +193,26 @@ def _elementwise(ctx: Context, node: ast.Call) -> ir.Expr | None:
     type = lined_up(ctx, node.span, dtype, arguments)
     if type is None:
         return None
+    if function.value is None:
+        type = replace(type, constant=False)
     return ir.Elementwise(span=node.span, type=type, function=name, arguments=tuple(arguments))
+
+
+def _clamp(ctx: Context, node: ast.Call) -> ir.Expr | None:
+    """`minimum(maximum(x, low), high)`, which keeps NaN, and whose bounds the prover knows."""
+    arguments = _arguments(ctx, node.arguments)
+    if arguments is None:
+        return None
+    if not are(ctx, "clamp", tuple(zip(node.arguments, arguments, strict=True)), {1, 2}, node.span):
+        return None
+    value = arguments[0]
+    dtype = ctx.dtypes.promote(*(argument.type.dtype for argument in arguments))
+    for function, bound in zip(("maximum", "minimum"), arguments[1:], strict=True):
+        type = lined_up(ctx, node.span, dtype, (value, bound))
+        if type is None:
+            return None
+        value = ir.Elementwise(span=node.span, type=type, function=function, arguments=(value, bound))
+    return value
 
 
 def _where(ctx: Context, node: ast.Call) -> ir.Expr | None:
@@ -264,11 +300,17 @@ def _tile(ctx: Context, node: ast.Call, argument: ast.Expr) -> ir.Tile | None:
                     names.undefined(ctx, argument.span, argument.name)
                 else:
                     message = f"there is no tile '{argument.name}' here"
-                    ctx.error(Code.UNKNOWN_NAME, argument.span, message, help=f"did you mean '{near}'?")
+                    advice = f"did you mean '{near}'?"
+                    ctx.missing(Code.UNKNOWN_NAME, argument.span, argument.name, message, help=advice)
                 return None
     elif ctx.value(ctx, argument) is None:
         return None
-    help = f"lane by lane, use '{function}imum(a, b)'" if function in ("max", "min") else None
+    if function in ("max", "min"):
+        help: str | None = f"lane by lane, use '{function}imum(a, b)'; along a tile, '{function}(x, n)'"
+    elif function in ("zeros", "full"):
+        help = f"name the tiles that it varies over: '{function}(m, n{', value=1' if function == 'full' else ''})'"
+    else:
+        help = f"name the tile to go along: '{function}(x, n)'" if ARGUMENTS[function][0] == 2 else None
     text = argument.span.text if len(argument.span.text) <= 30 else "this"
     ctx.error(
         Code.BAD_CALL, argument.span, f"'{function}' wants the name of a tile; '{text}' is none", help=help
@@ -306,12 +348,13 @@ def _reduce(ctx: Context, node: ast.Call) -> ir.Expr | None:
     tiles = _along(ctx, node, operand)
     if operand is None or tiles is None:
         return None
-    if not are(ctx, name, ((node.arguments[0], operand),), {0, 1, 2} if name == "sum" else {1, 2}, node.span):
+    needed = {"sum": {0, 1, 2}, "prod": {0, 1, 2}, "any": {0}, "all": {0}}.get(name, {1, 2})
+    if not are(ctx, name, ((node.arguments[0], operand),), needed, node.span):
         return None
     dtype = operand.type.dtype
     if name in ("argmax", "argmin"):
         dtype = I32
-    elif name == "sum":
+    elif name in ("sum", "prod"):
         dtype = ctx.dtypes.promote(dtype, WEAK_INT)
     left = tuple(tile for tile in operand.type.tiles if tile not in tiles)
     type = ir.Type(dtype=dtype, tiles=left)
@@ -323,10 +366,20 @@ def _scan(ctx: Context, node: ast.Call) -> ir.Expr | None:
     tiles = _along(ctx, node, operand)
     if operand is None or tiles is None:
         return None
-    if not are(ctx, "cumsum", ((node.arguments[0], operand),), {0, 1, 2}, node.span):
+    name = node.function.name
+    if not are(ctx, name, ((node.arguments[0], operand),), {0, 1, 2}, node.span):
         return None
     type = ir.Type(dtype=ctx.dtypes.promote(operand.type.dtype, WEAK_INT), tiles=operand.type.tiles)
-    return ir.Scan(span=node.span, type=type, function="cumsum", operand=operand, tile=tiles[0])
+    return ir.Scan(span=node.span, type=type, function=name, operand=operand, tile=tiles[0])
+
+
+def _lanes(ctx: Context, node: ast.Call) -> ir.Expr | None:
+    operand = ctx.value(ctx, node.arguments[0])
+    tiles = _along(ctx, replace(node, arguments=node.arguments[:2]), operand)
+    onto = _tile(ctx, node, node.arguments[2]) if node.function.name in lanes.ONTO else None
+    if operand is None or tiles is None or (onto is None and node.function.name in lanes.ONTO):
+        return None
+    return lanes.call(ctx, node, operand, tiles[0], onto)
 
 
 # dot
@@ -344,17 +397,11 @@ def _dot(ctx: Context, node: ast.Call) -> ir.Expr | None:
         return None
     (tile,) = shared
     categories = [ctx.dtypes.categories(side.type.dtype) for side in arguments]
-    if categories not in ([{1}, {1}], [{2}, {2}]):
-        ctx.error(
-            Code.DTYPE_MISMATCH,
-            node.function.span,
-            "'dot' multiplies floats with floats, or integers with integers",
-            *(
-                Label(span=argument.span, text=f"is {side.type.dtype}")
-                for argument, side in zip(node.arguments, arguments, strict=True)
-            ),
-            help="cast one of them, such as T(w)",
-        )
+    same = (
+        left.type.dtype == right.type.dtype and not left.type.dtype.weak
+    )  # then they are alike in every call
+    if not (same and 0 not in categories[0]) and categories not in ([{1}, {1}], [{2}, {2}]):
+        _report_mixed(ctx, node, left, right)
         return None
     for argument, side in zip(node.arguments, arguments, strict=True):
         if side.type.dtype.weak:
@@ -390,6 +437,34 @@ def _dot(ctx: Context, node: ast.Call) -> ir.Expr | None:
     return ir.Dot(span=node.span, type=type, left=left, right=right, tile=tile, precision=precision)
 
 
+def _report_mixed(ctx: Context, node: ast.Call, left: ir.Expr, right: ir.Expr) -> None:
+    """A dot of a float with an integer, or of bools; a cast of one side to what the other is mends the first."""
+    (a, b), help = node.arguments, None
+    kinds = [ctx.dtypes.categories(side.type.dtype) for side in (left, right)]
+    for to, this, written in ((left, right, b), (right, left, a)):
+        dtype, found = to.type.dtype, ctx.dtypes.categories(to.type.dtype)
+        if (
+            0 not in found
+            and STRING not in (dtype, this.type.dtype)
+            and len(dtype.names) == 1
+            and not dtype.weak
+            and (help is None or found == {2})
+        ):
+            help = f"cast one of them: {dtype}({quoted(written)})"
+    ctx.error(
+        Code.DTYPE_MISMATCH,
+        node.function.span,
+        "'dot' multiplies floats with floats, or integers with integers",
+        *(
+            Label(span=written.span, text=f"is {ctx.dtypes.why(side.type.dtype, {0, 1, 2} - kind)}")
+            if len(kind) == 1
+            else Label(span=written.span, text=f"is {side.type.dtype}, which may be either")
+            for written, side, kind in zip(node.arguments, (left, right), kinds, strict=True)
+        ),
+        help=help or f"cast both: i32({quoted(a)}) and i32({quoted(b)})",
+    )
+
+
 def _precision(ctx: Context, node: ast.Call) -> str | None:
     for keyword in node.keywords:
         match keyword.value:
@@ -417,7 +492,7 @@ def _check_contracted(
     if possible[0] | possible[1] <= {"i32", "i64", "i16"}:
         return True
     eight = all(DTYPES[name].bits == 8 for names in possible for name in names)
-    least = _LEAST_DOT_8_BIT if eight else _LEAST_DOT
+    least = LEAST_DOT_8_BIT if eight else LEAST_DOT
     for size in ctx.block_sizes.get(tile.key, ()):
         if size is not None and 0 < size < least:
             ctx.error(
@@ -440,8 +515,12 @@ def _report_shared(
     if not shared:
         swapped = _swap(ctx, b, left, right) or _swap(ctx, a, right, left)
         fix = f"did you mean '{swapped}'?" if swapped else None
-    elif left.type.tiles and right.type.tiles:
-        fix = f"sum over the other: sum(x * y, {', '.join(tile.name for tile in shared)})"
+    elif len(shared) == 2:
+        (kept, _), over = shared, ", ".join(tile.name for tile in shared)
+        fix = (
+            f"sum({quoted(a)} * {quoted(b)}, {over}) contracts both; for a matrix product with itself, "
+            f"load one side with a tile of its own in place of '{kept.name}'"
+        )
     ctx.error(
         Code.AXIS_MISMATCH,
         node.function.span,

@@ -31,6 +31,8 @@ def check_stores(ctx: Context, template: ast.Template, written: dict[str, Span])
                 Label(span=stores[0].span, text="stored here"),
                 help="an output is either stored or accumulated",
             )
+        elif not stores and not added and name in ctx.meant:
+            continue
         elif not stores and not added:
             ctx.error(
                 Code.NOT_STORED, span, f"'{name}' is never stored", help=f"add 'store {name}[...] = ...'"

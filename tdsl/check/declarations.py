@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
 from tdsl import ast, ir
+from tdsl.builtins import OPTIONS
 from tdsl.check.dtypes import STRING
-from tdsl.check.names import FUNCTIONS
 from tdsl.check.scope import MAX_LANES, Context, Setting, listing
 from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
-from tdsl.types import DTYPES
 
 _MAX_CANDIDATES = 1000
 _OPTION_VALUES = {
@@ -116,8 +116,8 @@ def _value(ctx: Context, name: str, node: ast.Expr, settable: set[str]) -> ir.Ex
     if not value.type.constant:
         _report_not_constant(ctx, node, f"'{name}'")
         return None
-    if value.type.dtype == STRING or (name in ir.OPTIONS and not ctx.dtypes.is_integer(value.type.dtype)):
-        kind = "an integer" if name in ir.OPTIONS else "a number"
+    if value.type.dtype == STRING or (name in OPTIONS and not ctx.dtypes.is_integer(value.type.dtype)):
+        kind = "an integer" if name in OPTIONS else "a number"
         ctx.error(Code.BAD_CONFIG, node.span, f"'{name}' is {kind}")
         return None
     if name in _OPTION_VALUES and isinstance(value, ir.Constant):
@@ -150,48 +150,39 @@ def _report_not_constant(ctx: Context, node: ast.Expr, who: str) -> None:
 
 
 def _check_names(ctx: Context, configs: list[ast.Config | ast.Tune]) -> None:
-    everything: dict[str, Span] = {}
+    """That every config sets the same names. A name that is spelled otherwise in a few is missing in those."""
+    first: dict[str, Span] = {}
+    counts: Counter[str] = Counter()
     for config in configs:
-        for item in config.items:
-            name = item.name.name
-            if name in FUNCTIONS or name in DTYPES or name in ("inf", "nan", "tl"):
-                what = "a dtype" if name in DTYPES else "a built-in name"
-                ctx.error(
-                    Code.RESERVED_NAME,
-                    item.name.span,
-                    f"'{name}' is {what} and cannot be given to something else",
-                )
-            if name not in ir.OPTIONS:
-                everything.setdefault(name, item.name.span)
+        own = {item.name.name: item.name.span for item in config.items if item.name.name not in OPTIONS}
+        first = {**own, **first}
+        counts.update(own.keys())
+    usual = [name for name in first if 2 * counts[name] >= len(configs)]
+    explained: set[str] = set()
     for config in configs:
-        own = {item.name.name for item in config.items}
-        missing = [name for name in everything if name not in own]
+        own = {item.name.name: item.name.span for item in config.items if item.name.name not in OPTIONS}
+        missing = [name for name in usual if name not in own and name not in explained]
+        others = [name for name in own if counts[name] < len(configs) and name not in explained]
         if missing:
             word = "config" if isinstance(config, ast.Config) else "tune"
+            near = ctx.suggest(missing[0], [name for name in others if counts[name] < counts[missing[0]]])
             ctx.error(
                 Code.BAD_CONFIG,
                 config.span,
                 f"this {word} does not set {listing(repr(name) for name in missing)}",
-                Label(span=everything[missing[0]], text="set here"),
-                help=_renamed(ctx, missing[0], own, everything, configs),
+                Label(span=first[missing[0]], text="set here"),
+                help=f"did you mean '{missing[0]}' where it sets '{near}'?"
+                if near
+                else "every config sets the same names",
             )
-
-
-def _renamed(
-    ctx: Context,
-    missing: str,
-    own: set[str],
-    everything: dict[str, Span],
-    configs: list[ast.Config | ast.Tune],
-) -> str:
-    near = ctx.suggest(missing, [name for name in own if name not in ir.OPTIONS])
-    counts = {
-        name: sum(any(item.name.name == name for item in config.items) for config in configs)
-        for name in everything
-    }
-    if near and counts.get(near, 0) < counts[missing]:
-        return f"did you mean '{missing}' where it sets '{near}'?"
-    return "every config sets the same names"
+            ctx.used.update(missing)
+            explained.update(others)
+        for name in others:
+            if name not in usual and name not in explained:
+                explained.add(name)
+                message = f"most configs do not set '{name}'"
+                ctx.error(Code.BAD_CONFIG, own[name], message, help="every config sets the same names")
+    ctx.used |= explained
 
 
 def _declare(ctx: Context, configs: list[ast.Config | ast.Tune], points: list[list[_Point]]) -> None:
@@ -201,7 +192,7 @@ def _declare(ctx: Context, configs: list[ast.Config | ast.Tune], points: list[li
     for config in configs:
         for item in config.items:
             name = item.name.name
-            if name in ir.OPTIONS or name in seen:
+            if name in OPTIONS or name in seen:
                 continue
             seen.add(name)
             values = tuple(point.get(name) for point in flat)
@@ -254,14 +245,15 @@ def check_block(ctx: Context, node: ast.Expr) -> tuple[ir.Expr, tuple[int | None
     if isinstance(node, ast.Name) and ctx.lookup(node.name) is None and node.name not in ctx.gone:
         settings = [name for name, symbol in ctx.blocks[0].names.items() if isinstance(symbol, Setting)]
         near = ctx.suggest(node.name, settings)
-        if near:
-            ctx.used.add(near)  # it is not unused as well
+        ctx.used.update(settings)  # one of them was meant, so that it is not unused
         help = (
             f"did you mean '{near}'?"
             if near
             else f"set it: 'config {node.name}=64', or 'let {node.name} = ...'"
         )
-        ctx.error(Code.UNKNOWN_NAME, node.span, f"there is no block size '{node.name}'", help=help)
+        ctx.missing(
+            Code.UNKNOWN_NAME, node.span, node.name, f"there is no block size '{node.name}'", help=help
+        )
         return None
     value = ctx.value(ctx, node)
     if value is None:
@@ -316,7 +308,7 @@ def check_used(ctx: Context, template: ast.Template) -> None:
             symbol = ctx.blocks[0].names.get(ident.name)
             if not isinstance(symbol, Setting) or symbol.span != ident.span or ident.name in ctx.used:
                 continue
-            near = ctx.suggest(ident.name, ir.OPTIONS) if symbol.kind == "config" else None
+            near = ctx.suggest(ident.name, OPTIONS) if symbol.kind == "config" else None
             ctx.error(
                 Code.BAD_CONFIG,
                 ident.span,

@@ -10,11 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tdsl.types import DTYPES, WEAK, Accumulator, DType, accumulator_name, promote_names, simplify
+from tdsl.types import (
+    DTYPES,
+    NARROW_FLOATS,
+    WEAK,
+    WEAK_BOOL,
+    Accumulator,
+    DType,
+    accumulator_name,
+    promote_names,
+    simplify,
+)
 
 _MAX_CASES = 1000
 STRING = DType(("~str",))  # of const parameters, and of arguments of `tl.` calls
-NARROW_FLOATS = frozenset({"f8e4m3", "f8e5m2"})
 
 
 class DTypes:
@@ -95,7 +104,8 @@ class DTypes:
 
     def keeps(self, kept: DType, value: DType) -> bool:
         """Whether a value converts to `kept` without a wider dtype being called for."""
-        return kept == value or self.promote(kept, value) == kept
+        # A variable that has one choice is that dtype, promoted.
+        return kept == value or self.promote(kept, value) in (kept, self.promote(kept, WEAK_BOOL))
 
     def why(self, dtype: DType, categories: set[int]) -> str:
         """`f32`, or `T, which may be f32`: for a message about a category that does not fit."""

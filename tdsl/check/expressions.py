@@ -168,7 +168,12 @@ def binary(
         dtype = ctx.dtypes.promote(left.type.dtype, raised)
     elif op in ("<<", ">>"):
         dtype = dtype if left.type.dtype.weak else left.type.dtype
-    elif op in ("//", "%") and isinstance(right, ir.Constant) and right.value == 0:
+    elif (
+        op in ("//", "%")
+        and isinstance(right, ir.Constant)
+        and right.value == 0
+        and 1 in ctx.dtypes.categories(dtype)
+    ):
         ctx.error(Code.BAD_VALUE, b[0].span, "this divides by zero")
         return None
     if op in ("<<", ">>") and isinstance(right, ir.Constant) and not 0 <= right.value <= 63:  # type: ignore[operator]
@@ -272,6 +277,10 @@ def implied(node: ir.Expr, truth: bool) -> frozenset[str]:
             return frozenset()
 
 
+def negated(condition: ir.Expr) -> ir.Expr:
+    return ir.Unary(span=condition.span, type=condition.type, op="not", operand=condition)
+
+
 def _logical(ctx: Context, node: ast.Binary) -> ir.Expr | None:
     left = condition(ctx, node.left)
     before = ctx.present
@@ -354,14 +363,7 @@ def _dtype_in(ctx: Context, node: ast.Membership, dtype: DType) -> ir.Expr | Non
         if isinstance(choice, ast.Name) and choice.name in DTYPES:
             found.append(choice.name)
         else:
-            text = choice.span.text
-            near = ctx.suggest(text, DTYPES)
-            ctx.error(
-                Code.UNKNOWN_DTYPE,
-                choice.span,
-                f"'{text}' is no dtype",
-                help=f"did you mean '{near}'?" if near else None,
-            )
+            names.unknown_dtype(ctx, choice.span, choice.span.text)
     if len(found) < len(node.choices):
         return None
     return ir.DTypeIn(

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from tdsl import ast, ir
+from tdsl import ast, foreign, ir
+from tdsl.builtins import ARGUMENTS
 from tdsl.check import assignment, names, triton_calls
 from tdsl.check.dtypes import STRING
-from tdsl.check.names import FUNCTIONS
 from tdsl.check.scope import MAX_EXPANSION, Alias, Block, Context, Report, TileName, Variable
 from tdsl.diagnostics import Code, Diagnostic, Label
 from tdsl.types import DTYPES
@@ -247,6 +247,7 @@ def _called(helper: ast.Helper) -> Iterator[str]:
 
 def _check_names(report: Report, helper: ast.Helper, helpers: Mapping[str, ast.Helper]) -> None:
     ctx = Context(report=report, helpers=helpers, recursive=frozenset())
+    ctx.open(Block("helper", helper.span))
     known: dict[str, ast.Ident] = {}
     for param in helper.params:
         if param.name in known:
@@ -277,11 +278,13 @@ def _check_names(report: Report, helper: ast.Helper, helpers: Mapping[str, ast.H
 
 
 def _unknown(ctx: Context, node: ast.Ident | ast.Name, known: Mapping[str, ast.Ident]) -> None:
-    if node.name in FUNCTIONS or node.name in DTYPES or node.name in ctx.helpers:
+    if node.name in ARGUMENTS or node.name in DTYPES or node.name in ctx.helpers:
         return  # what it is used for is the mistake; a call of the helper tells
-    near = ctx.suggest(node.name, [*known, "inf", "nan", "true", "false"])
-    help = f"did you mean '{near}'?" if near else "a helper knows its parameters and nothing of the template"
-    ctx.error(Code.UNKNOWN_NAME, node.span, f"there is no '{node.name}' here", help=help)
+    help = foreign.VALUES.get(node.name)
+    if help is None and (near := ctx.suggest(node.name, [*known, "inf", "nan", "true", "false"])):
+        help = f"did you mean '{near}'?"
+    help = help or "a helper knows its parameters and nothing of the template"
+    ctx.missing(Code.UNKNOWN_NAME, node.span, node.name, f"there is no '{node.name}' here", help=help)
 
 
 def _check_expression(ctx: Context, expr: ast.Expr, known: Mapping[str, ast.Ident]) -> None:
@@ -300,11 +303,10 @@ def _check_expression(ctx: Context, expr: ast.Expr, known: Mapping[str, ast.Iden
                 )
             case ast.Call(function=function) if function.name not in known:
                 name = function.name
-                if name not in FUNCTIONS and name not in DTYPES and name not in ctx.helpers:
-                    near = ctx.suggest(name, [*FUNCTIONS, *ctx.helpers, *DTYPES])
-                    help = (
-                        f"did you mean '{near}'?"
-                        if near
-                        else "a dtype variable is a parameter here: def f(x, T)"
-                    )
-                    ctx.error(Code.UNKNOWN_NAME, function.span, f"there is no function '{name}'", help=help)
+                if name not in ARGUMENTS and name not in DTYPES and name not in ctx.helpers:
+                    help = foreign.function(name)
+                    if help is None and (near := ctx.suggest(name, [*ARGUMENTS, *ctx.helpers, *DTYPES])):
+                        help = f"did you mean '{near}'?"
+                    help = help or "a dtype variable is a parameter here: def f(x, T)"
+                    message = f"there is no function '{name}'"
+                    ctx.missing(Code.UNKNOWN_NAME, function.span, name, message, help=help)

@@ -9,10 +9,9 @@ Which names may be declared where is left to `scope`.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping
 
-from tdsl import ast, ir
+from tdsl import ast, foreign, ir
+from tdsl.builtins import ARGUMENTS, CONSTANTS
 from tdsl.check.dtypes import STRING
 from tdsl.check.scope import (
     Alias,
@@ -29,17 +28,6 @@ from tdsl.check.scope import (
 from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import DTYPES, WEAK_BOOL, WEAK_FLOAT, WEAK_INT, DType
-
-# The built-in functions: how many positional arguments each takes, least and most.
-FUNCTIONS: Mapping[str, tuple[int, int]] = {
-    **dict.fromkeys(("zeros", "full"), (0, 99)),
-    **dict.fromkeys(("sum", "max", "min"), (2, 99)),
-    **dict.fromkeys(("argmax", "argmin", "cumsum", "dot", "maximum", "minimum", "cdiv"), (2, 2)),
-    **dict.fromkeys(("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf"), (1, 1)),
-    **dict.fromkeys(("sigmoid", "abs", "floor", "ceil", "next_pow2", "whole"), (1, 1)),
-    **dict.fromkeys(("where", "fma"), (3, 3)),
-    "promote": (1, 99),
-}
 
 
 def literal(node: ast.Literal) -> ir.Constant:
@@ -59,8 +47,8 @@ def constant(span: Span, literal: bool | int | float | str) -> ir.Constant:
 
 
 def name(ctx: Context, node: ast.Name) -> ir.Expr | None:
-    if node.name in ("inf", "nan"):
-        return constant(node.span, math.inf if node.name == "inf" else math.nan)
+    if node.name in CONSTANTS:
+        return constant(node.span, CONSTANTS[node.name])
     symbol = ctx.lookup(node.name)
     if symbol is None:
         if node.name in DTYPES:
@@ -76,7 +64,9 @@ def name(ctx: Context, node: ast.Name) -> ir.Expr | None:
 def _symbol(ctx: Context, node: ast.Name, symbol: Symbol) -> ir.Expr | None:
     span, name = node.span, node.name
     match symbol:
-        case Variable(type=None) | TileName(tile=None) | Setting(type=None) | Parameter(broken=True):
+        case Variable(type=None) | TileName(tile=None) | Setting(type=None):
+            return None
+        case Parameter(broken=True) | Dimension(broken=True):
             return None
         case Variable(key=key, type=ir.Type() as type):
             return ir.VarRef(span=span, type=type, name=key)
@@ -133,7 +123,7 @@ def undefined(ctx: Context, span: Span, name: str) -> None:
         else:
             message = f"'{name}' belongs to the loop of {loop}, which has ended"
             help = f"to keep it, declare it before the loop: {name} = zeros(...)"
-        ctx.error(Code.ESCAPED_VALUE, span, message, *label, help=help)
+        ctx.missing(Code.ESCAPED_VALUE, span, name, message, *label, help=help)
     elif gone is not None and gone.block.kind == "branch":
         label = (
             (Label(span=gone.symbol.span, text="it exists from here"),)
@@ -142,23 +132,23 @@ def undefined(ctx: Context, span: Span, name: str) -> None:
         )
         message = f"'{name}' is not there in every case: it belongs to a branch of an 'if'"
         help = f"declare '{name}' before the 'if', or alike in every branch"
-        ctx.error(Code.UNKNOWN_NAME, span, message, *label, help=help)
+        ctx.missing(Code.UNKNOWN_NAME, span, name, message, *label, help=help)
     elif name in ctx.helpers:
         ctx.error(Code.BAD_VALUE, span, f"'{name}' is a helper", help=f"call it: '{name}(...)'")
-    elif name in FUNCTIONS:
+    elif name in ARGUMENTS:
         ctx.error(Code.BAD_VALUE, span, f"'{name}' is a built-in function", help=f"call it: '{name}(...)'")
     else:
-        near = ctx.suggest(name, itertools.chain(("inf", "nan"), ctx.visible()))
+        near = ctx.suggest(name, itertools.chain(CONSTANTS, ctx.visible()))
         # One of these was meant, so that it is not unused.
-        ctx.used.update(
-            [near] if near else [name for name, symbol in ctx.blocks[0].names.items() if _is_scalar(symbol)]
-        )
-        advice = f"did you mean '{near}'?" if near else None
-        ctx.error(Code.UNKNOWN_NAME, span, f"there is no '{name}' here", help=advice)
+        ctx.used.update(name for name, symbol in ctx.blocks[0].names.items() if _is_scalar(symbol))
+        advice = foreign.VALUES.get(name) or (f"did you mean '{near}'?" if near else None)
+        ctx.missing(Code.UNKNOWN_NAME, span, name, f"there is no '{name}' here", help=advice)
 
 
 def _is_scalar(symbol: Symbol) -> bool:
-    return isinstance(symbol, Parameter) and not isinstance(symbol.node, ir.Tensor)
+    return isinstance(symbol, Setting) or (
+        isinstance(symbol, Parameter) and not isinstance(symbol.node, ir.Tensor)
+    )
 
 
 def _in_helper(ctx: Context) -> bool:
@@ -181,28 +171,14 @@ def dtype_named(ctx: Context, name: str) -> DType | None:
             return None
 
 
-_FOREIGN = {
-    **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)},
-    **{f"fp{bits}": f"f{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
-    **{f"s{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
-    **dict.fromkeys(("bfloat16", "bfloat"), "bf16"),
-    **dict.fromkeys(("half",), "f16"),
-    **dict.fromkeys(("float", "single"), "f32"),
-    **dict.fromkeys(("double",), "f64"),
-    **dict.fromkeys(("uint8", "byte"), "u8"),
-    **dict.fromkeys(("int",), "i32"),
-    **dict.fromkeys(("long",), "i64"),
-    **dict.fromkeys(("int1", "boolean"), "bool"),
-    **dict.fromkeys(("float8_e4m3fn", "fp8e4m3", "fp8", "f8"), "f8e4m3"),
-    **dict.fromkeys(("float8_e5m2", "fp8e5m2"), "f8e5m2"),
-}
-
-
 def unknown_dtype(ctx: Context, span: Span, name: str, variables: tuple[str, ...] = ()) -> None:
-    near = _FOREIGN.get(name) or ctx.suggest(name, [*DTYPES, *variables])
-    help = f"did you mean '{near}'?" if near else f"dtypes are {', '.join(DTYPES)}"
-    ctx.error(Code.UNKNOWN_DTYPE, span, f"'{name}' is no dtype", help=help)
+    if name in ctx.duplicated:
+        return
+    help = foreign.dtype(name)
+    if help is None:
+        near = ctx.suggest(name, [*DTYPES, *variables])
+        help = f"did you mean '{near}'?" if near else f"dtypes are {', '.join(DTYPES)}"
+    ctx.missing(Code.UNKNOWN_DTYPE, span, name, f"'{name}' is no dtype", help=help)
 
 
 def dtype(ctx: Context, node: ast.DTypeExpr | ast.Expr) -> DType | None:
@@ -218,7 +194,9 @@ def dtype(ctx: Context, node: ast.DTypeExpr | ast.Expr) -> DType | None:
         case ast.Call(function=ast.Ident(name="promote"), arguments=arguments, keywords=()) if arguments:
             return _promoted(ctx, arguments)
         case _:
-            ctx.error(Code.UNKNOWN_DTYPE, node.span, "this is no dtype", help="write a dtype, such as f32")
+            help = foreign.dtype(node.name) if isinstance(node, ast.TritonName) else None
+            message = "this is no dtype"
+            ctx.error(Code.UNKNOWN_DTYPE, node.span, message, help=help or "write a dtype, such as f32")
             return None
 
 

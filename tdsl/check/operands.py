@@ -45,12 +45,15 @@ def are(
         wrong = set(range(3)) - needed
         is_bool = found == {0}
         cast = "i32" if needed <= {0, 1} or is_bool else "f32"
+        help = f"compare it: {quoted(node)} != 0" if needed == {0} else f"cast it: {cast}({quoted(node)})"
+        if op in ("&", "|", "^") and any(ctx.dtypes.is_bool(other.type.dtype) for _, other in operands):
+            help = f"'{op}' binds tighter than a comparison: put one beside it in parentheses, (a > b) {op} c"
         ctx.error(
             Code.DTYPE_MISMATCH,
             span,
             f"'{op}' needs {_NEEDED[frozenset(needed)]}",
             Label(span=node.span, text=f"is {ctx.dtypes.why(operand.type.dtype, wrong)}"),
-            help=f"cast it: {cast}({quoted(node)})",
+            help=help,
         )
         return False
     return wide(ctx, operands, f"'{op}'")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import assert_never
 
 from tdsl import ast, ir
+from tdsl.builtins import CONST_TYPES, SCALAR_TYPES
 from tdsl.check import names
 from tdsl.check.bounds import Bounds, Facts
 from tdsl.check.dtypes import DTypes
@@ -21,8 +22,6 @@ from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import DEFAULT_CHOICES, DTYPES, DType
 
-_SCALARS = ("float", "int")
-_CONSTS = ("bool", "int", "float", "dtype", "str")
 _OPERATORS = ("+", "-", "*", "//", "%")
 _FUNCTIONS = ("cdiv", "next_pow2", "minimum", "maximum")
 
@@ -45,7 +44,9 @@ def check_signature(ctx: Context, template: ast.Template) -> Signature:
     _declare_dims(ctx, template, made)
     _check_tensors(ctx, template, made)
     _check_solvable(ctx, template, made)
+    mistakes = len(ctx.report)
     _check_guards(ctx, template, made)
+    ctx.is_unproven = len(ctx.report) > mistakes
     if not made.written:
         ctx.error(
             Code.NOT_STORED,
@@ -128,19 +129,19 @@ def _declare_scalars(ctx: Context, template: ast.Template, made: Signature) -> N
                     _report_order(ctx, param, defaulted)
                 continue
             case ast.ScalarParam(type=type):
-                if type.name not in _SCALARS:
+                if type.name not in SCALAR_TYPES:
                     _report_scalar(ctx, param)
                 if defaulted is not None:
                     _report_order(ctx, param, defaulted)
                 kind = "int" if type.name == "int" else "float"
                 node = ir.Scalar(span=param.span, name=param.name.name, type=kind)  # type: ignore[arg-type]
             case ast.ConstParam(type=type, default=default):
-                if type.name not in _CONSTS:
-                    near = ctx.suggest(type.name, _CONSTS)
+                if type.name not in CONST_TYPES:
+                    near = ctx.suggest(type.name, CONST_TYPES)
                     ctx.error(
                         Code.BAD_PARAM,
                         type.span,
-                        f"a const parameter is one of {', '.join(_CONSTS)}; not '{type.name}'",
+                        f"a const parameter is one of {', '.join(CONST_TYPES)}; not '{type.name}'",
                         help=f"did you mean '{near}'?" if near else None,
                     )
                     kind, value = "int", None
@@ -175,7 +176,7 @@ def _report_scalar(ctx: Context, param: ast.ScalarParam) -> None:
     elif type in ("bool", "str", "dtype"):
         help = f"'{name}: const {type}' is known at compile time"
     else:
-        near = ctx.suggest(type, _SCALARS)
+        near = ctx.suggest(type, SCALAR_TYPES)
         help = f"did you mean '{near}'?" if near else f"a tensor has dimensions: '{name}: {type}[N]'"
     ctx.error(
         Code.BAD_PARAM, param.type.span, f"a run-time scalar is 'float' or 'int', not '{type}'", help=help
@@ -348,6 +349,12 @@ def _bad_dim(ctx: Context, dim: ast.ExprDim) -> ir.Expr:
     return _stand_in(dim)
 
 
+def told(tensor: ir.Tensor) -> set[str]:
+    """The names whose sizes the shape of a tensor tells."""
+    found = {dim.name for dim in tensor.dims if isinstance(dim, ir.RestDim)}
+    return found | {solved[0] for dim in tensor.dims if (solved := ir.solved_for(dim)) is not None}
+
+
 def _check_solvable(ctx: Context, template: ast.Template, made: Signature) -> None:
     """Each dimension and dtype variable must be one that the arguments of a call settle."""
     dims: set[str] = set()
@@ -356,7 +363,7 @@ def _check_solvable(ctx: Context, template: ast.Template, made: Signature) -> No
     for param in made.params:
         if not isinstance(param, ir.Tensor):
             continue
-        alone = {dim.name for dim in param.dims if isinstance(dim, ir.DimRef | ir.RestDim)}
+        alone = told(param)
         if param.optional:
             maybe |= alone
         else:
@@ -364,7 +371,8 @@ def _check_solvable(ctx: Context, template: ast.Template, made: Signature) -> No
         if not param.optional or all(param.dtype != output.dtype for output in made.outputs):
             dtypes |= {str(name) for name in param.dtype.names if len(param.dtype.names) == 1}
     for name, span in made.dims.items():
-        if name in dims or not isinstance(ctx.blocks[0].names.get(name), Dimension):
+        symbol = ctx.blocks[0].names.get(name)
+        if name in dims or not isinstance(symbol, Dimension):
             continue
         if name in maybe:
             message = f"only an optional tensor tells '{name}'"
@@ -375,9 +383,15 @@ def _check_solvable(ctx: Context, template: ast.Template, made: Signature) -> No
             help = (
                 f"did you mean '{near}'?"
                 if near
-                else f"a parameter must have '{name}' alone as a dimension, or it is a parameter: '{name}: int'"
+                else f"a parameter must have '{name}' as a dimension, alone or as in '{name} + 1' or '2 * {name}', "
+                f"or it is a parameter: '{name}: int'"
             )
         ctx.error(Code.UNBOUND_DIM, span, message, help=help)
+        symbol.broken = True
+        for tensor in ctx.blocks[0].names.values():
+            if isinstance(tensor, Parameter) and isinstance(tensor.node, ir.Tensor):
+                nodes = (node for dim in tensor.node.dims for node in ir.walk(dim))
+                tensor.broken |= any(isinstance(n, ir.DimRef | ir.RestDim) and n.name == name for n in nodes)
     for item in (*template.params, *template.outputs):
         if isinstance(item, ast.TensorParam | ast.Output):
             for node in _dtype_names(item.dtype):

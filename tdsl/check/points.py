@@ -8,6 +8,7 @@ The proof itself is `bounds`; that every output is stored exactly once is `cover
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from tdsl.check.bounds import Bounds, Shortfall
 from tdsl.check.dtypes import STRING
 from tdsl.check.names import undefined
 from tdsl.check.scope import (
+    MAX_MISTAKES,
     Context,
     LoadPoint,
     Parameter,
@@ -31,6 +33,11 @@ from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
 from tdsl.types import WEAK_INT
 
+_MAX_GUARDS = 8  # that are tried
+_MAX_STEPS = 2_000  # of the proof with each
+_WAYS_OUT = (
+    "to write a part, give that part an output of its own, pass it as 'inout', or add with 'accumulate'"
+)
 _ACCUMULATED = frozenset({"f32", "f64", "i32", "i64"})
 
 
@@ -67,20 +74,15 @@ def load(ctx: Context, node: ast.Load) -> ir.Expr | None:
     safe = True
     for at, (written, value) in enumerate(zip(node.subscripts, values, strict=True)):
         assert value is not None, "all subscripts are known"
-        shortfall = ctx.bounds.shortfall(value, size(tensor.dims[at]), ctx.loops)
+        shortfall = ctx.shortfall(value, size(tensor.dims[at]))
         subscripts.append(ir.Subscript(span=written.span, value=value, in_bounds=shortfall is None))
         if shortfall is not None and otherwise is None and not node.unchecked:
-            out_of_bounds(
-                ctx,
-                written,
-                value,
-                tensor,
-                at,
-                shortfall,
-                _remedies(ctx, node, value, size(tensor.dims[at])),
-            )
+            dim = size(tensor.dims[at])
+            missing = _missing_guard(ctx, value, dim)
+            help = _remedies(ctx, node, value, dim)
+            out_of_bounds(ctx, written, value, tensor, at, shortfall, missing, help)
             safe = False
-    if not safe:
+    if not safe or not _check_needed(ctx, node, subscripts):
         return None
     tiles = union((), *(subscript.value.type.tiles for subscript in subscripts))
     if not ctx.check_lanes(tiles, node.span):
@@ -101,34 +103,85 @@ def load(ctx: Context, node: ast.Load) -> ir.Expr | None:
     return made
 
 
+def _check_needed(ctx: Context, node: ast.Load | ast.Accumulate, subscripts: list[ir.Subscript]) -> bool:
+    """Whether a point that says what holds outside may be outside. Else its author is mistaken about something."""
+    otherwise = node.otherwise if isinstance(node, ast.Load) else None
+    skip = isinstance(node, ast.Accumulate) and node.skip
+    says = otherwise is not None or skip or node.unchecked
+    if not says or not all(item.in_bounds for item in subscripts) or not ctx.is_telling():
+        return True
+    if otherwise is not None:
+        option, message = (
+            f"else {quoted(otherwise)}",
+            "this is never read: every subscript is proven to be inside",
+        )
+    else:
+        option = "else skip" if skip else "unchecked"
+        message = f"'{option}' says nothing: every subscript is proven to be inside"
+    ctx.error(
+        Code.NEEDLESS_OPTION,
+        node.span if otherwise is None else otherwise.span,
+        message,
+        help=f"take '{option}' away",
+    )
+    return False
+
+
 def _remedies(ctx: Context, node: ast.Load, value: ir.Expr, dim: ir.Expr) -> str:
-    """What to do about a subscript that is not proven. A guard is named if the proof holds with it."""
+    """What to do about a subscript that is not proven."""
     general = f"add 'else 0' after {shown(node)}, or 'unchecked'"
     if isinstance(value, ir.TileRef):
         for tile in ctx.loops:
-            if ctx.bounds.shortfall(replace(value, tile=tile), dim, ctx.loops) is None:
+            if ctx.shortfall(replace(value, tile=tile), dim) is None:
                 return f"did you mean '{tile.name}'? Else {general}"
-    for guard, text in _guards(value, dim):
-        facts = replace(ctx.bounds.facts, guards=(*ctx.bounds.facts.guards, guard))
-        if Bounds(facts).shortfall(value, dim, ctx.loops) is None:
-            return f"if it is so, say it in a guard, 'where {text}'; else {general}"
     return general
 
 
-def _guards(value: ir.Expr, dim: ir.Expr) -> Iterator[tuple[ir.Expr, str]]:
-    """Conditions that a template may have forgotten to ask for."""
+def _missing_guard(ctx: Context, value: ir.Expr, dim: ir.Expr) -> tuple[str, ir.Expr | None] | None:
+    """A condition that the template may have forgotten to ask for, with which the subscript is proven; and what it
+    asks to be positive, if it is that."""
+    if len(ctx.report) > MAX_MISTAKES:
+        return None
+    facts = ctx.bounds.facts
+    for guard, text, positive in itertools.islice(_guards(value, dim), _MAX_GUARDS):
+        more = replace(facts, guards=(*facts.guards, guard))
+        match guard:
+            case ir.Binary(op="==", left=ir.Binary(op="%", right=divisor)):
+                more = replace(more, divisors=(*facts.divisors, divisor))
+        if Bounds(more, _MAX_STEPS).shortfall(value, dim, ctx.loops, ctx.conditions) is None:
+            return text, positive
+    return None
 
+
+def _guards(value: ir.Expr, dim: ir.Expr) -> Iterator[tuple[ir.Expr, str, ir.Expr | None]]:
     def compared(op: str, left: ir.Expr, right: ir.Expr) -> ir.Expr:
         return ir.Binary(span=value.span, type=value.type, op=op, left=left, right=right)
 
+    zero = ir.Constant(span=value.span, type=value.type, value=0)
     if isinstance(value, ir.Constant):
-        yield compared(">", dim, value), f"{_text(dim)} > {value.value}"
-    for part in ir.walk(value):
+        yield compared(">", dim, value), f"{_text(dim)} > {value.value}", None
+        return
+    parts = [*ir.walk(dim), *ir.walk(value)]
+    divisors = [part.right for part in parts if isinstance(part, ir.Binary) and part.op in ("//", "%")]
+    sizes = [part for part in parts if isinstance(part, ir.DimRef | ir.ParamRef)]
+    asked: list[ir.Expr] = []
+    for each in (*divisors, *sizes):
+        if _is_settled(each) and not isinstance(each, ir.Constant) and each not in asked:
+            asked.append(each)
+            yield compared(">", each, zero), f"{each.span.text} > 0", each
+    for part in parts:
         match part:
-            case ir.Binary(op="//", left=ir.TileRef(tile=tile), right=divisor):
-                remainder = compared("%", tile.stop, divisor)
-                zero = ir.Constant(span=value.span, type=value.type, value=0)
-                yield compared("==", remainder, zero), f"{_text(tile.stop)} % {_text(divisor)} == 0"
+            case (
+                ir.Binary(op="//", left=ir.TileRef(tile=ir.Tile(stop=whole)), right=divisor)
+                | ir.Binary(op="//", left=whole, right=divisor)
+            ) if _is_settled(whole) and _is_settled(divisor):
+                remainder = compared("%", whole, divisor)
+                yield compared("==", remainder, zero), f"{_text(whole)} % {_text(divisor)} == 0", None
+
+
+def _is_settled(expr: ir.Expr) -> bool:
+    """Whether a call settles it, so that a guard can be about it."""
+    return all(isinstance(node, ir.Constant | ir.DimRef | ir.ParamRef | ir.Binary) for node in ir.walk(expr))
 
 
 def _text(expr: ir.Expr) -> str:
@@ -180,9 +233,11 @@ def _tensor(ctx: Context, ident: ast.Ident, verb: str) -> ir.Tensor | None:
         if near is None and ident.name in ctx.gone:
             undefined(ctx, ident.span, ident.name)
         else:
-            ctx.error(
+            ctx.meant.update([near] if near else tensors)
+            ctx.missing(
                 Code.UNKNOWN_NAME,
                 ident.span,
+                ident.name,
                 f"there is no tensor '{ident.name}'",
                 help=f"did you mean '{near}'?" if near else None,
             )
@@ -265,12 +320,23 @@ def out_of_bounds(
     tensor: ir.Tensor,
     at: int,
     shortfall: Shortfall,
-    help: str | None,
+    missing: tuple[str, ir.Expr | None] | None,
+    help: str,
 ) -> None:
+    """`missing`: see `_missing_guard`; `help`: what else to do."""
     dim = tensor.dims[at]
+    guard, positive = missing if missing is not None else (None, None)
+    if guard is not None:
+        help = f"if it is so, say it in a guard, 'where {guard}'; else {help}"
     text = written.span.text if len(written.span.text) <= 40 else "this"
     where = f"dimension {at} of {tensor.name} is {dim.span.text}"
-    if shortfall.extreme is None:
+    divisor = _unproven_divisor(ctx, value) if shortfall.extreme is None and positive is None else None
+    if positive is not None:
+        may_be = "0" if ctx.bounds.at_least(positive, 0, ctx.loops, ctx.conditions) else "0 or less"
+        message = f"'{text}' may be outside, as {positive.span.text} may be {may_be}; {where}"
+    elif divisor is not None:
+        message = f"'{text}' divides by '{divisor.span.text}', which cannot be shown to be positive"
+    elif shortfall.extreme is None:
         loaded = _loaded(value)
         if loaded == f"'{text}'":
             message = f"'{text}' is what a tensor holds and may be anything; {where}"
@@ -281,11 +347,14 @@ def out_of_bounds(
         else:
             message = f"'{text}' cannot be shown to stay inside; {where}"
     elif shortfall.below:
-        message = f"'{text}' may be {shortfall.extreme}"
+        known = shortfall.extreme.lstrip("-").isdigit()
+        message = f"'{text}' may be {shortfall.extreme if known else 'less than 0'}"
     elif isinstance(value, ir.Constant):
         message = (
             f"{value.value} is inside only where {dim.span.text}, dimension {at} of {tensor.name}, is larger"
         )
+    elif shortfall.extreme == text:
+        message = f"'{text}' cannot be shown to stay inside; {where}"
     elif isinstance(value, ir.TileRef) and shortfall.extreme.endswith(" - 1"):
         message = f"'{text}' goes up to {shortfall.extreme.removesuffix(' - 1')}; {where}"
     else:
@@ -297,6 +366,16 @@ def out_of_bounds(
         Label(span=dim.span, text=f"{tensor.name}'s dimension"),
         help=help,
     )
+
+
+def _unproven_divisor(ctx: Context, value: ir.Expr) -> ir.Expr | None:
+    for node in ir.walk(value):
+        match node:
+            case ir.Binary(op="//" | "%", right=divisor) if not ctx.bounds.at_least(
+                divisor, 1, ctx.loops, ctx.conditions
+            ):
+                return divisor
+    return None
 
 
 def _loaded(value: ir.Expr) -> str | None:
@@ -372,12 +451,16 @@ def _covers(ctx: Context, node: ast.Store, tensor: ir.Tensor, values: list[ir.Ex
                     Code.PARTIAL_STORE,
                     written.span,
                     f"'{tile.name}' is two subscripts; this stores a diagonal of {tensor.name}",
-                    help="every element is stored exactly once",
+                    help=f"store it over two tiles, and zero elsewhere: where({tile.name} == j, ..., 0)",
                 )
                 good = False
             case ir.TileRef(tile=tile):
+                part = _cut(ctx, tile, size(dim), named)
                 named.append(tile)
-                good = _covers_dim(ctx, written, tensor, at, tile) and good
+                if part is not None:
+                    named.append(part)
+                else:
+                    good = _covers_dim(ctx, written, tensor, at, tile) and good
             case ir.Constant(value=0) if isinstance(dim, ir.Constant) and dim.value == 1:
                 pass
             case _:
@@ -386,7 +469,7 @@ def _covers(ctx: Context, node: ast.Store, tensor: ir.Tensor, values: list[ir.Ex
                     Code.PARTIAL_STORE,
                     written.span,
                     f"'{text}' does not cover dimension {at} of {tensor.name}, {dim.span.text}",
-                    help="a subscript of a store is a tile over the whole dimension; every element is stored once",
+                    help=f"a subscript of a store is a tile over the whole dimension; {_WAYS_OUT}",
                 )
                 good = False
     for tile in ctx.loops if good else ():
@@ -414,6 +497,23 @@ def _single(tile: ir.Tile) -> bool:
             return False
 
 
+def _cut(ctx: Context, tile: ir.Tile, dim: ir.Expr, named: list[ir.Tile]) -> ir.Tile | None:
+    """The loop around whose every index gives `tile` the next part of a dimension: `g * W to (g + 1) * W`."""
+    for part in ctx.loops:
+        if (
+            not part.scalar
+            or part in named
+            or not (isinstance(part.start, ir.Constant) and part.start.value == 0)
+        ):
+            continue
+        index = ir.TileRef(span=tile.span, type=ir.Type(dtype=WEAK_INT), tile=part)
+        if any(node == index for node in ir.walk(tile.start)) and ctx.bounds.divides(
+            index, part.stop, dim, tile
+        ):
+            return part
+    return None
+
+
 def _covers_dim(ctx: Context, written: ast.Expr, tensor: ir.Tensor, at: int, tile: ir.Tile) -> bool:
     dim = tensor.dims[at]
     zero = isinstance(tile.start, ir.Constant) and tile.start.value == 0
@@ -422,9 +522,10 @@ def _covers_dim(ctx: Context, written: ast.Expr, tensor: ir.Tensor, at: int, til
     reference = ir.TileRef(span=written.span, type=ir.Type(dtype=WEAK_INT, tiles=(tile,)), tile=tile)
     if tile.scalar:
         reference = replace(reference, type=ir.Type(dtype=WEAK_INT))
-    shortfall = ctx.bounds.shortfall(reference, size(dim), ctx.loops)
+    shortfall = ctx.shortfall(reference, size(dim))
     if shortfall is not None and tile.role == "grid":
-        out_of_bounds(ctx, written, reference, tensor, at, shortfall, None)
+        help = f"go from 0 to {dim.span.text}"
+        out_of_bounds(ctx, written, reference, tensor, at, shortfall, None, help)
         return False
     code = Code.PARTIAL_STORE if shortfall is None else Code.OUT_OF_BOUNDS
     start, stop = tile.start.span.text if not zero else "0", tile.stop.span.text
@@ -433,7 +534,9 @@ def _covers_dim(ctx: Context, written: ast.Expr, tensor: ir.Tensor, at: int, til
         written.span,
         f"'{tile.name}' goes from {start} to {stop}; dimension {at} of {tensor.name} is 0 to {dim.span.text}",
         Label(span=dim.span, text=f"{tensor.name}'s dimension"),
-        help="a store covers its dimensions exactly",
+        help=f"go over the whole dimension, with 'else' at loads that may be outside; {_WAYS_OUT}"
+        if shortfall is None
+        else f"go from 0 to {dim.span.text}",
     )
     return False
 
@@ -464,15 +567,19 @@ def accumulate(ctx: Context, node: ast.Accumulate) -> ir.Statement | None:
     subscripts: list[ir.Subscript] = []
     for at, (written, each) in enumerate(zip(node.subscripts, values, strict=True)):
         assert each is not None, "all subscripts are known"
-        shortfall = ctx.bounds.shortfall(each, size(tensor.dims[at]), ctx.loops)
-        if shortfall is not None:
-            out_of_bounds(
-                ctx, written, each, tensor, at, shortfall, "'accumulate' writes inside of its tensor only"
+        shortfall = ctx.shortfall(each, size(tensor.dims[at]))
+        if shortfall is not None and not node.skip and not node.unchecked:
+            help = (
+                f"after '{node.tensor.name}[...]' add 'else skip', which adds nothing outside, or 'unchecked'"
             )
+            missing = _missing_guard(ctx, each, size(tensor.dims[at]))
+            out_of_bounds(ctx, written, each, tensor, at, shortfall, missing, help)
             return None
-        subscripts.append(ir.Subscript(span=written.span, value=each, in_bounds=True))
+        subscripts.append(ir.Subscript(span=written.span, value=each, in_bounds=shortfall is None))
     tiles = union((), *(each.value.type.tiles for each in subscripts))
     if value is None or not _check_stored(ctx, node, value, tiles) or not ctx.check_lanes(tiles, node.span):
+        return None
+    if not _check_needed(ctx, node, subscripts):
         return None
     if ctx.dtypes.categories(value.type.dtype) == {2} and 1 in ctx.dtypes.categories(tensor.dtype):
         ctx.error(
@@ -483,5 +590,11 @@ def accumulate(ctx: Context, node: ast.Accumulate) -> ir.Statement | None:
         )
         return None
     return ir.Accumulate(
-        span=node.span, param=tensor.name, subscripts=tuple(subscripts), tiles=tiles, value=value
+        span=node.span,
+        param=tensor.name,
+        subscripts=tuple(subscripts),
+        tiles=tiles,
+        value=value,
+        skip=node.skip,
+        unchecked=node.unchecked,
     )

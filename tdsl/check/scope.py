@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tdsl import ast, ir
-from tdsl.check.bounds import Bounds
+from tdsl.check.bounds import Bounds, Shortfall
 from tdsl.check.dtypes import DTypes
 from tdsl.diagnostics import Code, Diagnostic, Label, suggest
 from tdsl.source import Span
@@ -24,6 +24,7 @@ from tdsl.types import DType
 MAX_LANES = 1 << 20  # of one block, Triton's limit
 MAX_MISTAKES = 100  # of a file, that are shown
 MAX_EXPANSION = 500_000  # characters of helpers that the calls in a file may expand to
+_MAX_PLACES = 3  # of a name that stands for nothing, beside the first
 _MAX_KNOWN = 300  # names that a near one is looked for among
 
 
@@ -32,11 +33,27 @@ class Report:
 
     def __init__(self) -> None:
         self._found: dict[tuple[Code, int, int], Diagnostic] = {}
+        self._missing: dict[
+            tuple[int, str], tuple[Code, int, int]
+        ] = {}  # by where its owner starts, and name
         self.expanded = 0  # characters of helpers
 
     def add(self, diagnostic: Diagnostic) -> None:
         key = (diagnostic.code, diagnostic.span.start, diagnostic.span.end)
         self._found.setdefault(key, diagnostic)
+
+    def add_missing(self, name: str, owner: Span, diagnostic: Diagnostic) -> None:
+        """Of a name that stands for nothing in a template or a helper: one mistake, however often it is used."""
+        key = (diagnostic.code, diagnostic.span.start, diagnostic.span.end)
+        first = self._missing.setdefault((owner.start, name), key)
+        if first == key:
+            self.add(diagnostic)
+            return
+        found = self._found[first]
+        here = Label(span=diagnostic.span, text="and here")
+        places = [label.span for label in found.labels if label.text == here.text]
+        if len(places) < _MAX_PLACES and here.span not in places:
+            self._found[first] = replace(found, labels=(*found.labels, here))
 
     def __len__(self) -> int:
         return len(self._found)
@@ -66,8 +83,11 @@ class Parameter:
 
 @dataclass
 class Dimension:
+    """`broken`: no argument tells it, so nothing is said about its uses."""
+
     name: str
     span: Span
+    broken: bool = False
 
 
 @dataclass
@@ -110,7 +130,8 @@ class Variable:
 
 @dataclass
 class Alias:
-    """A helper's parameter that needs no variable: a value, a dtype, or (neither) a mistake."""
+    """A helper's parameter that needs no variable: a value, a dtype, or (neither) a mistake. The last is also what a
+    name stands for that is given to two things."""
 
     value: ir.Expr | None
     dtype: DType | None = None
@@ -169,8 +190,11 @@ class Context:
     dtypes: DTypes = field(default_factory=lambda: DTypes({}))
     blocks: list[Block] = field(default_factory=list)
     gone: dict[str, Gone] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)  # parameters and settings
+    used: set[str] = field(default_factory=set)  # parameters, settings and dimensions
     duplicated: set[str] = field(default_factory=set)  # it is not clear what these stand for
+    meant: set[str] = field(default_factory=set)  # outputs that the store of an unknown one may be of
+    is_unproven: bool = False  # a guard has a mistake: what it would have told is not known
+    is_unnamed: bool = False  # the grid has dimensions without a name: what stands for nothing may be one
     keys: dict[str, int] = field(default_factory=dict)  # of variables and tiles; see `_fresh`
     points: dict[str, int] = field(default_factory=dict)
     candidates: int = 1
@@ -183,6 +207,7 @@ class Context:
     path: tuple[Branch, ...] = ()
     ifs: int = 0
     present: frozenset[str] = frozenset()  # optional tensors known to be there
+    conditions: tuple[ir.Expr, ...] = ()  # what holds in this branch, and stays so
     stores: dict[str, list[StorePoint]] = field(default_factory=dict)
     accumulates: dict[str, list[Span]] = field(default_factory=dict)
     inout_loads: dict[str, list[LoadPoint]] = field(default_factory=dict)
@@ -202,6 +227,15 @@ class Context:
         if self.calls:
             labels = (*labels, Label(span=self.calls[0], text="called here"))
         self.report.add(Diagnostic(code=code, message=message, span=span, labels=labels, help=help))
+
+    def missing(
+        self, code: Code, span: Span, name: str, message: str, *labels: Label, help: str | None = None
+    ) -> None:
+        """Report a name that stands for nothing here, unless that is said already."""
+        owner = next(block.span for block in reversed(self.blocks) if block.kind in ("helper", "template"))
+        if not (self.is_unnamed and code is Code.UNKNOWN_NAME):
+            diagnostic = Diagnostic(code=code, message=message, span=span, labels=labels, help=help)
+            self.report.add_missing(name, owner, diagnostic)
 
     def suggest(self, name: str, known: Iterable[str]) -> str | None:
         """The known name nearest to `name`, if one is near; not in files with very many names or mistakes."""
@@ -224,9 +258,9 @@ class Context:
         for block in reversed(self.blocks):
             symbol = block.names.get(name)
             if symbol is not None:
-                if isinstance(symbol, Parameter | Setting):
+                if isinstance(symbol, Parameter | Setting | Dimension):
                     self.used.add(name)
-                return symbol
+                return Alias(None) if name in self.duplicated and block.kind != "helper" else symbol
             if block.kind == "helper":
                 return None
         return None
@@ -248,6 +282,8 @@ class Context:
         for block in reversed(self.blocks):
             symbol = block.names.get(ident.name)
             if symbol is not None:
+                if ident.name in self.duplicated:
+                    return True
                 self.duplicated.add(ident.name)
                 where = () if isinstance(symbol, Alias) else (Label(span=symbol.span, text="first here"),)
                 self.error(
@@ -287,6 +323,16 @@ class Context:
     def tensor(self, param: str) -> ir.Tensor | None:
         symbol = self.blocks[0].names.get(param)
         return symbol.node if isinstance(symbol, Parameter) and isinstance(symbol.node, ir.Tensor) else None
+
+    def shortfall(self, value: ir.Expr, size: ir.Expr) -> Shortfall | None:
+        """None where `value` is proven to be an index of a dimension of that size here."""
+        if self.is_unproven:
+            return None
+        return self.bounds.shortfall(value, size, self.loops, self.conditions)
+
+    def is_telling(self) -> bool:
+        """Whether a proof says something here: not while a guard has a mistake, nor where no call comes to."""
+        return not self.is_unproven and not self.bounds.contradict(self.loops, self.conditions)
 
     def check_lanes(self, tiles: tuple[ir.Tile, ...], span: Span) -> bool:
         """Whether a block over `tiles` is one that Triton can hold, as far as literal sizes tell."""

@@ -19,11 +19,10 @@ from typing_extensions import assert_never
 from tdsl import ast, ir
 from tdsl.check import assignment, declarations, names, points, triton_calls
 from tdsl.check.dtypes import STRING
-from tdsl.check.expressions import implied
-from tdsl.check.scope import Block, Branch, Context, TileName, Variable, describe, varies
+from tdsl.check.expressions import implied, negated
+from tdsl.check.scope import Alias, Block, Branch, Context, TileName, Variable, describe, varies
 from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
-from tdsl.types import WEAK_INT
 
 # The grid
 
@@ -90,6 +89,7 @@ def _grid(
             _head(grid),
             f"the grid has {b} dimension{'' if b == 1 else 's'} for {a} name{'' if a == 1 else 's'}",
         )
+        ctx.is_unnamed = a < b
     ctx.place = "grid"
     tiles: list[ir.Tile | None] = []
     for ident, axis in zip(grid.targets, grid.axes, strict=False):
@@ -269,7 +269,7 @@ def _for(ctx: Context, node: ast.For) -> ir.Statement | None:
 
 def _if(ctx: Context, node: ast.If) -> ir.Statement | None:
     ctx.ifs += 1
-    number, path, before = ctx.ifs, ctx.path, ctx.present
+    number, path, before, known = ctx.ifs, ctx.path, ctx.present, ctx.conditions
     count = len(node.branches) + bool(node.orelse)
     shared: dict[str, Variable] = {}
     blocks: list[Block] = []
@@ -297,14 +297,18 @@ def _if(ctx: Context, node: ast.If) -> ir.Statement | None:
         elif condition is None:
             # What it would have told is not known; no need to complain about that too.
             ctx.present = others | _mentioned(ctx, part.condition)
+        earlier = ctx.conditions
+        if condition is not None:
+            ctx.conditions = (*earlier, condition)
         body = branch(index, part.span, part.body)
+        ctx.conditions = earlier if condition is None else (*earlier, negated(condition))
         if condition is None:
             good = False
         else:
             made.append((condition, body))
     ctx.present = others
     orelse = branch(len(node.branches), node.span, node.orelse) if node.orelse else ()
-    ctx.path, ctx.present = path, before
+    ctx.path, ctx.present, ctx.conditions = path, before, known
     if node.orelse:
         _keep_common(ctx, blocks)
     return ir.If(span=node.span, branches=tuple(made), orelse=orelse) if good else None
@@ -366,7 +370,7 @@ def _begin(ctx: Context, node: ast.Assign, value: ir.Expr | None) -> ir.Statemen
     ctx.gone.pop(name, None)
     if value is None or type is None:
         return None
-    if name in ctx.assigned_once and (type.dtype == WEAK_INT or ctx.dtypes.is_integer(type.dtype)):
+    if name in ctx.assigned_once:
         ctx.definitions[key] = value
     return ir.Assign(span=node.span, name=key, type=type, value=value, declares=True)
 
@@ -379,7 +383,7 @@ def _augmented(ctx: Context, node: ast.AugAssign) -> ir.Statement | None:
         return None
     if not isinstance(old, Variable):
         ctx.value(ctx, node.value)
-        if not (isinstance(old, TileName) and old.tile is None):
+        if not (isinstance(old, TileName) and old.tile is None) and not isinstance(old, Alias):
             ctx.error(
                 Code.DUPLICATE_NAME,
                 node.target.span,

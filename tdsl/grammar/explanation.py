@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lark import Token
 
+from tdsl import foreign
 from tdsl.diagnostics import Code, Diagnostic, suggest
 from tdsl.grammar.scanner import kinds
 from tdsl.source import Source, Span
@@ -24,32 +25,6 @@ STATEMENTS = (
 )
 
 _HEADERS = kinds("TEMPLATE DEF FOR IF ELIF ELSE")
-
-_INSTEAD_OF_LINE = {
-    "while": "loop over a range with 'for k in K by BLOCK:'",
-    "import": "a file stands alone: built-ins and 'tl.NAME(...)' are always there",
-    "from": "a file stands alone: built-ins and 'tl.NAME(...)' are always there",
-    "class": "a file holds 'template NAME(...)' and 'def NAME(...)'",
-    "async": "a file holds 'template NAME(...)' and 'def NAME(...)'",
-    "break": "a loop runs over all of its range; shorten the range with 'for n in A to B by BLOCK:'",
-    "continue": "put what some turns of the loop skip into an 'if'",
-    "assert": "write a guard into the header: 'where CONDITION'",
-    "raise": "write a guard into the header: 'where CONDITION'",
-    "del": "a value ends with its block",
-    "with": "a block starts with 'for' or 'if'",
-    "try": "a block starts with 'for' or 'if'",
-    "yield": "a template hands out values with 'store', a helper with 'return'",
-}
-
-_INSTEAD_OF_VALUE = {
-    "True": "write 'true'",
-    "False": "write 'false'",
-    "None": "an optional parameter is asked for with 'if bias:'",
-    "lambda": "define a helper: 'def NAME(x): return ...'",
-    "is": "write '=='",
-    "yield": "a template hands out values with 'store', a helper with 'return'",
-    "await": "write the value itself",
-}
 
 # What the grammar's terminals are called; a word or sign that is spelled one way is called what it is.
 _SPELLED = {
@@ -142,6 +117,9 @@ def _unknown_statement(refusal: Refusal) -> Reason | None:
     first = refusal.first
     if first.type != "NAME" or refusal.at != 1 or refusal.kind in ("EQUAL", "AUGMENTED", "DOT"):
         return None
+    if first in foreign.LINES and (refusal.kind in _VALUES or refusal.kind == "LPAR"):
+        message = f"'{first}' is not a statement"
+        return Reason(message=message, help=foreign.LINES[first], token=first)
     near = suggest(first.lower(), STATEMENTS)
     if near is not None and refusal.kind not in ("LPAR", "LSQB", "COMMA"):
         message = f"'{first}' is not a statement; did you mean '{near}'?"
@@ -164,18 +142,20 @@ def _no_such_line(refusal: Refusal) -> Reason | None:
     if bad.isalpha() and refusal.after is not None and refusal.after.type in ("EQUAL", "AUGMENTED"):
         return _keyword_as_name(bad)
     match refusal.kind:
-        case "PYTHON_WORD" if bad in _INSTEAD_OF_LINE:
-            return Reason(message=f"there is no '{bad}' in tdsl", help=_INSTEAD_OF_LINE[bad])
+        case "PYTHON_WORD" if bad in foreign.LINES:
+            return Reason(message=f"there is no '{bad}' in tdsl", help=foreign.LINES[bad])
         case "ELIF" | "ELSE":
             return Reason(message=f"this '{bad}' follows no 'if'", help="align it with its 'if'")
         case "WHERE":
             help = "guards follow the outputs: 'template f(...) -> y: T[N] where CONDITION:'"
             return Reason(message="this 'where' follows no template header", help=help)
+        case "SIGN" if refusal.after == bad and f"{bad}{bad}" in foreign.LINES:
+            return Reason(message=f"a line cannot start with '{bad}{bad}'", help=foreign.LINES[f"{bad}{bad}"])
         case "LOAD" | "INVERT" | "SIGN" | "NOT" | "NUMBER" | "LPAR" | "TRUE" | "FALSE":
             return Reason(message=_IDLE, help="write 'NAME = VALUE'")
     return Reason(
         message=f"a line cannot start with '{bad}'",
-        help=f"a line starts with {_listed(STATEMENTS)}, or is 'NAME = VALUE'",
+        help=foreign.LINES.get(bad) or f"a line starts with {_listed(STATEMENTS)}, or is 'NAME = VALUE'",
     )
 
 
@@ -184,6 +164,8 @@ def _bare_name(refusal: Refusal) -> Reason | None:
     first, bad = refusal.first, refusal.bad
     if first.type != "NAME" or refusal.at != 1:
         return None
+    if first == "tl" and refusal.kind == "DOT" and (help := foreign.STATEMENTS.get(str(refusal.after))):
+        return Reason(message=f"'tl.{refusal.after}' touches memory behind the compiler's back", help=help)
     types = [token.type for token in refusal.tokens]
     match refusal.kind:
         case "LSQB" if "AUGMENTED" in types:
@@ -213,7 +195,12 @@ def _bare_name(refusal: Refusal) -> Reason | None:
 
 def _else_if(refusal: Refusal) -> Reason | None:
     first = refusal.first
-    if first.type != "ELSE" or refusal.at > 1 or len(refusal.tokens) < 2 or refusal.tokens[1].type == "COLON":
+    if (
+        first.type != "ELSE"
+        or refusal.at > 1
+        or len(refusal.tokens) < 2
+        or refusal.tokens[1].type in ("COLON", "EQUAL")
+    ):
         return None
     if refusal.tokens[1].type == "IF":
         return Reason(message="'else if' is spelled 'elif'", help="write 'elif CONDITION:'", token=first)
@@ -238,6 +225,33 @@ def _near_keyword(refusal: Refusal) -> Reason | None:
     )
 
 
+def _foreign(refusal: Refusal) -> Reason | None:
+    """What is spelled as another language has it: `torch.float16[N]`, `load(A[m])`, `x[m].sum()`, `// text`."""
+    bad, before, after = refusal.bad, refusal.before, refusal.after
+    if bad is None or before is None:
+        return None
+    if refusal.kind == "DOT" and before in foreign.MODULES and after is not None:
+        help = foreign.PARAMETERS.get(after) or foreign.dtype(after)
+        if help is not None:
+            return Reason(message=f"there is no '{before}.{after}'", help=help, token=before)
+    if refusal.kind == "DOT" and before.type in ("RPAR", "RSQB") and after is not None:
+        help = foreign.dotted(["x", after], called=True)
+        return Reason(message=f"a value has no '.{after}'", help=help)
+    if refusal.kind == "LPAR" and before in foreign.STATEMENTS:
+        return Reason(message=f"'{before}' is no function", help=foreign.STATEMENTS[before], token=before)
+    if refusal.kind == "NAME" and before in foreign.PARAMETERS and "COLON" in refusal.expected:
+        return Reason(
+            message=f"there is no '{before}' in tdsl", help=foreign.PARAMETERS[before], token=before
+        )
+    if before == "<" and bad == ">":
+        return Reason(message="there is no '<>'", help=foreign.SIGNS["<>"], token=before)
+    if refusal.kind in ("COLON", "ELLIPSIS") and refusal.in_brackets and (before in ("[", ",", ":")):
+        return Reason(message=f"'{bad}' is no value", help=foreign.SIGNS[bad])
+    if refusal.kind in ("NAME", "PYTHON_WORD", "IN", "TO", "BY") and "//" in refusal.tokens[: refusal.at]:
+        return Reason(message=f"an operator is missing before '{bad}'", help=foreign.SIGNS["//"])
+    return None
+
+
 def _keyword_as_name(bad: Token) -> Reason:
     whose = "Python" if bad.type == "PYTHON_WORD" else "the language"
     message = f"'{bad}' is a keyword of {whose} and cannot be a name"
@@ -258,6 +272,8 @@ def _reserved(refusal: Refusal) -> Reason | None:
     before = refusal.before
     # 'load' and the function 'where' start a value, so that it is what follows that is refused.
     starts_value = before is not None and before.type in ("LOAD", "WHERE") and not refusal.takes_value
+    if before is not None and before.type == "INOUT" and refusal.kind == "COLON":
+        return _keyword_as_name(before)
     if before is not None and starts_value and refusal.kind in ("RPAR", "RSQB", "COMMA", "EQUAL"):
         return _keyword_as_name(before)
     if bad is None or not bad.isalpha() or refusal.kind == "NAME" or refusal.at == 0:
@@ -266,10 +282,10 @@ def _reserved(refusal: Refusal) -> Reason | None:
         return None
     if (
         refusal.kind == "PYTHON_WORD"
-        and bad in _INSTEAD_OF_VALUE
+        and bad in foreign.VALUES
         and (refusal.takes_value or refusal.takes_operator)
     ):
-        return Reason(message=f"there is no '{bad}' in tdsl", help=_INSTEAD_OF_VALUE[bad])
+        return Reason(message=f"there is no '{bad}' in tdsl", help=foreign.VALUES[bad])
     if "NAME" not in refusal.expected:
         return None
     if refusal.kind in _JOINERS and (refusal.after is None or refusal.after.type in _VALUES):
@@ -328,7 +344,8 @@ def _header(refusal: Refusal) -> Reason | None:
             return Reason(
                 message="the ':' of a template comes after its guards", help="remove it here", token=before
             )
-        if refusal.kind == "CONST" and "NAME" in expected:
+        before_name = refusal.after is not None and refusal.after.type == "NAME"
+        if refusal.kind == "CONST" and "NAME" in expected and before_name:
             return Reason(message="'const' stands before the type", help="write 'NAME: const TYPE'")
         is_input = all(token.type != "ARROW" for token in refusal.tokens[: refusal.at])
         if refusal.kind in ("COMMA", "RPAR") and "LSQB" in expected and is_input:
@@ -374,9 +391,7 @@ def _doubled(refusal: Refusal) -> Reason | None:
     if bad is None or before is None or bad != before or bad.start_pos != before.end_pos:
         return None
     if bad in ("&", "|"):
-        return Reason(
-            message=f"there is no '{bad}{bad}'", help=f"write '{'and' if bad == '&' else 'or'}'", token=before
-        )
+        return Reason(message=f"there is no '{bad}{bad}'", help=foreign.SIGNS[f"{bad}{bad}"], token=before)
     return None
 
 
@@ -406,7 +421,7 @@ def _no_joint(refusal: Refusal) -> Reason | None:
 def _question(refusal: Refusal) -> Reason | None:
     """`a ? b : c`."""
     if refusal.kind == "OPTIONAL" and refusal.takes_operator:
-        return Reason(message="'?' is not an operator", help="write 'A if CONDITION else B'")
+        return Reason(message="'?' is not an operator", help=foreign.SIGNS["?"])
     return None
 
 
@@ -451,6 +466,7 @@ _RULES: tuple[Callable[[Refusal], Reason | None], ...] = (
     _no_such_line,
     _unknown_statement,
     _bare_name,
+    _foreign,
     _near_keyword,
     _header,
     _equals,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from lark import Token
 from lark.lexer import PatternStr, TerminalDef
 
+from tdsl import foreign
 from tdsl.diagnostics import Code, Diagnostic, Label
 from tdsl.grammar.letters import describe, is_blank, plain
 from tdsl.source import Source, Span
@@ -50,13 +51,9 @@ _GO_ON_AFTER_COMMA = kinds("TEMPLATE CONFIG TUNE")
 _UNFINISHED = kinds("SIGN OPERATOR COMPARISON AND OR NOT IN EQUAL AUGMENTED ARROW COMMA BY TO")
 _NO_START = kinds("SIGN OPERATOR COMPARISON AND OR IN EQUAL AUGMENTED ARROW COMMA BY TO DOT GRID")
 
-_CHARACTERS: dict[str, tuple[str, str | None]] = {
-    ";": ("';' does not end a statement", "write one statement per line"),
-    "@": ("'@' is not part of the language", "write 'dot(x, y)' for a matrix product"),
-    "!": ("'!' is not part of the language", "write 'not'"),
-    "{": ("'{' is not part of the language", "a block is indented and follows a ':'"),
-    "}": ("'}' is not part of the language", "a block ends where its indentation ends"),
-    "\\": ("'\\' does not continue a line", "put what spans lines in parentheses"),
+_CHARACTERS: dict[str, str] = {
+    ";": "';' does not end a statement",
+    "\\": "'\\' does not continue a line",
 }
 
 
@@ -291,8 +288,11 @@ class _Scanner:
                 self._report(Code.BAD_CHARACTER, message, start, start + 1, help)
         elif not self.broken:
             message, help = f"{describe(char)} is not part of the language", None
-            if char in _CHARACTERS:
-                message, help = _CHARACTERS[char]
+            if char in foreign.SIGNS:
+                message = _CHARACTERS.get(char, f"'{char}' is not part of the language")
+                help = foreign.SIGNS[char]
+                if char == "@" and not self.tokens:
+                    help = "a template has no decorators; the Python function has"
             elif not char.isascii() and (meant := plain(char)) is not None:
                 help = f"write '{meant}'"
             self._report(Code.BAD_CHARACTER, message, start, start + 1, help)
@@ -555,4 +555,6 @@ def _number_help(value: str) -> str | None:
     number = re.match(r"[0-9]+(\.[0-9]*)?", value)
     if number and value[number.end() :].isalpha():
         return f"a number has no suffix: write '{number[0]}'"
+    if ".." in value:
+        return foreign.SIGNS[".."]
     return None

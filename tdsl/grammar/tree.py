@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 
 from lark import Token, Tree
 
-from tdsl import ast
+from tdsl import ast, foreign
+from tdsl.builtins import ARGUMENTS, OPTIONS
 from tdsl.diagnostics import Code, Diagnostic, Label
-from tdsl.grammar.reserved import OPTIONS, RESERVED
+from tdsl.grammar.reserved import RESERVED
 from tdsl.source import Source, Span
 from tdsl.types import DTYPES
 
@@ -78,10 +79,11 @@ class _Builder:
         assert isinstance(item, Token)
         return ast.Ident(span=self.span(item), name=str(item))
 
-    def binding(self, item: _Item) -> ast.Ident:
-        """A name that the author gives to something."""
+    def binding(self, item: _Item, *, called: bool = False) -> ast.Ident:
+        """A name that the author gives to something. What is `called` as functions are cannot have the name of a
+        built-in one; a value may, as only a call means the function."""
         ident = self.name(item)
-        if ident.name in RESERVED:
+        if ident.name in RESERVED and (called or ident.name not in ARGUMENTS):
             message = f"'{ident.name}' is {RESERVED[ident.name]} and cannot be given to something else"
             self.report(
                 Code.RESERVED_NAME, message, ident.span, f"choose another name, such as '{ident.name}_'"
@@ -136,7 +138,7 @@ class _Builder:
     def template(self, tree: Tree[Token]) -> ast.Template:
         name, params, outputs, guards, block = tree.children
         assert isinstance(params, Tree) and isinstance(outputs, Tree) and isinstance(guards, Tree)
-        ident = self.binding(name)
+        ident = self.binding(name, called=True)
         made_params = tuple(self.param(param) for param in _trees(params.children))
         made_outputs = tuple(self.output(output) for output in _trees(outputs.children))
         made_guards = tuple(self.guard(guard) for guard in guards.children)
@@ -168,8 +170,8 @@ class _Builder:
     def helper(self, tree: Tree[Token]) -> ast.Helper:
         name, names, block = tree.children
         assert isinstance(names, Tree)
-        ident = self.binding(name)
-        params = tuple(self.binding(param) for param in names.children)
+        ident = self.binding(name, called=True)
+        params = tuple(self.binding(param, called=True) for param in names.children)  # a dtype is called
         body: list[ast.Statement] = []
         result: ast.Expr | None = None
         is_known = True  # whether all of the lines were understood
@@ -207,7 +209,8 @@ class _Builder:
                 case "broken":
                     self.broken(line)
                 case "let" | "config" | "tune":
-                    self.misplaced(line, "must come before the first statement of its template")
+                    message = "must come before the first statement of its template"
+                    self.misplaced(line, message, foreign.LET if line.data == "let" else None)
                     self.declaration(line)
                 case "doc":
                     if not self.is_lost:
@@ -260,7 +263,8 @@ class _Builder:
             case "const_param":
                 name, type, default = tree.children
                 value = None if default is None else self.expr(default)
-                return ast.ConstParam(span=span, name=self.binding(name), type=self.name(type), default=value)
+                ident = self.binding(name, called=type == "dtype")
+                return ast.ConstParam(span=span, name=ident, type=self.name(type), default=value)
             case data:
                 raise AssertionError(f"no parameter is spelled {data}")
 
@@ -277,8 +281,7 @@ class _Builder:
         if not operands:
             if function in RESERVED and function not in DTYPES:
                 message = f"'{function}' is {RESERVED[function]}, not a dtype"
-                near = {"float": "f32", "int": "i32"}.get(function)
-                self.report(Code.UNKNOWN_DTYPE, message, self.span(item), f"write '{near}'" if near else None)
+                self.report(Code.UNKNOWN_DTYPE, message, self.span(item), foreign.dtype(function))
             return ast.DTypeName(span=self.span(item), name=str(function))
         if function != "promote":
             message = f"'{function}(...)' is no dtype"
@@ -381,7 +384,8 @@ class _Builder:
                     nofuse=nofuse is not None,
                 )
             case "accumulate":
-                tensor, subscripts, op, value = tree.children
+                tensor, subscripts, outside, op, value = tree.children
+                option = None if outside is None else self.outside(outside)
                 if op != "+=":
                     message = f"'accumulate' only adds: it has no '{op}'"
                     self.report(Code.BAD_POINT, message, self.span(op), "write '+='")
@@ -390,11 +394,23 @@ class _Builder:
                     tensor=self.name(tensor),
                     subscripts=self.subscripts(subscripts),
                     value=self.expr(value),
+                    skip=option == "skip",
+                    unchecked=option == "unchecked",
                 )
             case "pass":
                 return ast.Pass(span=span)
             case data:
                 raise AssertionError(f"no statement is spelled {data}")
+
+    def outside(self, item: _Item) -> str:
+        """What an addition does outside of its tensor: `skip` or `unchecked`."""
+        assert isinstance(item, Tree)
+        (word,) = item.children
+        assert isinstance(word, Token)
+        if word not in ("skip", "unchecked"):
+            message = f"what is outside has no '{word}'"
+            self.report(Code.BAD_POINT, message, self.span(word), "write 'else skip' to add nothing there")
+        return str(word)
 
     def grid(self, tree: Tree[Token]) -> ast.Grid:
         targets: list[ast.Ident] = []
@@ -505,7 +521,7 @@ class _Builder:
                 made = self.part(last)
                 for at in range(len(pairs) - 2, -1, -2):
                     then, condition = self.part(pairs[at]), self.part(pairs[at + 1])
-                    place = Span(self.source, then.span.start, span.end)
+                    place = Span(self.source, self.span(pairs[at]).start, span.end)
                     made = ast.Conditional(span=place, then=then, condition=condition, otherwise=made)
                 return made
             case "call":
@@ -524,13 +540,14 @@ class _Builder:
         if self.depth > MAX_DEPTH:
             raise _TooDeep
         first = items[at]
+        start = self.span(first).start  # of what is in brackets, theirs
         left: ast.Expr
         if isinstance(first, Token) and first.type in ("SIGN", "INVERT", "NOT"):
             if first.type == "NOT" and loosest > _NOT:
                 message = "'not' cannot stand right after an operator that binds more tightly"
                 self.report(Code.SYNTAX, message, self.span(first), "put 'not ...' in parentheses")
             operand, at = self.climb(items, at + 1, _NOT if first.type == "NOT" else _SIGN)
-            span = Span(self.source, self.span(first).start, operand.span.end)
+            span = Span(self.source, start, self.span(items[at - 1]).end)
             left = ast.Unary(span=span, op=str(first), operand=operand)
         else:
             left, at = self.operand(first), at + 1
@@ -543,19 +560,24 @@ class _Builder:
                 break
             if tightness == _COMPARISON and compared is not None:
                 both = f"{left.span.text} and {compared.span.text} {sign} ..."
+                match left:
+                    case ast.Binary(
+                        left=a, op=test, right=ast.Binary(op="&" | "|" | "^" as bits, left=b, right=c)
+                    ):
+                        both = f"({a.span.text} {test} {b.span.text}) {bits} ({c.span.text} {sign} ...)"
                 help = f"write '{both}'" if len(both) < 60 and "\n" not in both else "join two with 'and'"
                 self.report(Code.SYNTAX, "comparisons do not chain", self.span(sign), help)
             if sign == "in":
                 choices = items[at + 1]
                 assert isinstance(choices, Tree)
                 made = tuple(self.part(choice) for choice in choices.children)
-                span = Span(self.source, left.span.start, self.span(choices).end)
+                span = Span(self.source, start, self.span(choices).end)
                 left = ast.Membership(span=span, value=left, choices=made)
                 at += 2
             else:
                 # '**' groups from the right, and takes a sign there: 2 ** -x ** y.
                 right, at = self.climb(items, at + 1, _SIGN if sign == "**" else tightness + 1)
-                span = Span(self.source, left.span.start, right.span.end)
+                span = Span(self.source, start, self.span(items[at - 1]).end)
                 left = ast.Binary(span=span, op=str(sign), left=left, right=right)
                 if tightness == _COMPARISON:
                     compared = right
@@ -591,7 +613,7 @@ class _Builder:
                 Code.SYNTAX,
                 message,
                 self.span(function),
-                "only 'tl.NAME(...)' and functions without a dot can",
+                foreign.dotted(parts, called=True) or "only 'tl.NAME(...)' and functions without a dot can",
             )
         return ast.TritonCall(
             span=span, name=".".join(parts[1:]), arguments=tuple(arguments), keywords=tuple(keywords)
@@ -603,8 +625,12 @@ class _Builder:
             return ast.TritonName(span=span, name=".".join(str(part) for part in rest))
         bound = str(rest[0])
         if len(rest) > 1 or bound not in ("start", "stop"):
-            message = f"a tile has no '{'.'.join(str(part) for part in rest)}'"
-            help = f"a tile has '{first}.start' and '{first}.stop'"
+            name = ".".join(str(part) for part in rest)
+            message = (
+                f"there is no '{first}.{name}'" if first in foreign.MODULES else f"a tile has no '{name}'"
+            )
+            help = foreign.dotted([str(part) for part in tree.children], called=False)
+            help = help or f"a tile has '{first}.start' and '{first}.stop'"
             self.report(Code.BAD_TILE, message, self.span(rest[0]), help)
         return ast.TileBound(span=span, tile=self.name(first), bound=bound)
 

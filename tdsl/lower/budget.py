@@ -201,7 +201,7 @@ def _live_together(kernel: ir.Kernel) -> Iterator[list[ir.Type]]:
                 yield list(carried.values())
             case ir.Assign(type=type_):
                 yield [type_]
-            case ir.Reduce(operand=operand):
+            case ir.Reduce(operand=operand) | ir.Along(operand=operand):
                 yield [operand.type]
 
 

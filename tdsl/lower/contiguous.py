@@ -10,11 +10,13 @@ leave open is `static_axes`'s business.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from tdsl import ir
-from tdsl.lower.binding import Binding, Extent, TensorArg
-from tdsl.lower.extents import multiply
-from tdsl.signature import Environment, Value, evaluate
+from tdsl.builtins import Value
+from tdsl.lower.binding import Binding, TensorArg
+from tdsl.lower.extents import Extent, Signed, ceildiv, combine, multiply, names
+from tdsl.signature import Environment, evaluate
 
 
 def contiguous(
@@ -36,11 +38,16 @@ def contiguous(
     for item in (*kernel.params, *kernel.outputs):
         if isinstance(item, ir.Tensor):
             tensors[item.name] = None if item.name in absent else _tensor(item, environment)
-    scalars = {param.name: f"{param.name}_" for param in kernel.params if isinstance(param, ir.Scalar)}
-    used = {name for tensor in tensors.values() if tensor for name in _names(tensor)}
+    scalars: dict[str, Any] = {
+        param.name: Signed(f"{param.name}_") if param.type == "int" else f"{param.name}_"
+        for param in kernel.params
+        if isinstance(param, ir.Scalar)
+    }
+    extents = (extent for tensor in tensors.values() if tensor for extent in (*tensor.shape, *tensor.strides))
+    used = {name for extent in extents for name in names(extent)}
     sizes = tuple(f"size_{name}" for name in kernel.dims if f"size_{name}" in used)
     binding = Binding(tensors=tensors, scalars=scalars, consts=dict(environment.params))
-    return binding, sizes + tuple(scalars.values())
+    return binding, sizes + tuple(map(str, scalars.values()))
 
 
 def environment_of(
@@ -87,16 +94,8 @@ def _extent(dim: ir.Expr | ir.RestDim, environment: Environment) -> Extent:
         return value
     match dim:
         case ir.Binary(op=op, left=left, right=right):
-            return f"({_extent(left, environment)} {op} {_extent(right, environment)})"
+            return combine(op, _extent(left, environment), _extent(right, environment))
         case ir.Elementwise(function="cdiv", arguments=(left, right)):
-            below = _extent(right, environment)
-            return f"(({_extent(left, environment)} + {below} - 1) // {below})"
+            return ceildiv(_extent(left, environment), _extent(right, environment))
         case _:
             raise AssertionError(f"{type(dim).__name__} of an open size")
-
-
-def _names(tensor: TensorArg) -> set[str]:
-    text = " ".join(str(extent) for extent in (*tensor.shape, *tensor.strides))
-    for char in "()+-*/%":
-        text = text.replace(char, " ")
-    return set(text.split())

@@ -136,7 +136,6 @@ class _Emission:
                     continue
                 self._else(body, opened)
                 return
-            value = self.expressions.emit(condition)
             if opened:
                 # Not `elif`: what its condition loads must come after the tests before it.
                 self.writer.line("else:")
@@ -148,6 +147,7 @@ class _Emission:
                     )
                     self._if(rest)
                 return
+            value = self.expressions.emit(condition)
             self.writer.line(f"if {value.text}:")
             with self.writer.block():
                 self.statements(body)

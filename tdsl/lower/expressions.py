@@ -17,13 +17,26 @@ from dataclasses import replace
 from typing_extensions import assert_never
 
 from tdsl import ir
-from tdsl.lower import values
-from tdsl.lower.functions import FUNCTIONS, NAN_AWARE, NAN_AWARE_REDUCTIONS, neutral_text
+from tdsl.builtins import FUNCTIONS
+from tdsl.lower import lanes, values
+from tdsl.lower.extents import Arithmetic, is_nonnegative
+from tdsl.lower.functions import NAN_AWARE_REDUCTIONS, REDUCTIONS, neutral_text
+from tdsl.lower.overflow import Intervals
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.values import EVERYWHERE, Value, aligned, common_tiles, literal, permuted, zero_where_both
 from tdsl.lower.writer import Writer
-from tdsl.types import DTYPES, DType
+from tdsl.types import (
+    DTYPES,
+    LEAST_DOT,
+    LEAST_DOT_8_BIT,
+    NARROW_FLOATS,
+    WEAK_INT,
+    DType,
+    converts_through_f32,
+    promote_names,
+    wrapped,
+)
 
 _STRENGTH = {
     "or": values.OR,
@@ -63,6 +76,7 @@ class Expressions:
         self.reassigned: frozenset[str] = frozenset()
         self._load = load
         self._rely = rely
+        self._intervals = Intervals(specialization)
 
     def emit(self, expr: ir.Expr) -> Value:
         match expr:
@@ -98,6 +112,8 @@ class Expressions:
                 return self._reduce(expr)
             case ir.Scan():
                 return self._scan(expr)
+            case ir.Along():
+                return lanes.along(self, expr)
             case ir.Dot():
                 return self._dot(expr, None)
             case ir.Fill():
@@ -120,6 +136,15 @@ class Expressions:
         settings = self.specialization.candidates[0].settings
         return self.specialization.value(expr, settings)
 
+    def _known(self, expr: ir.Expr) -> bool:
+        """Whether Triton compiles a number, and not arithmetic on arguments: a size is constant for an author and
+        may be an argument all the same."""
+        try:
+            self.constant(expr)
+        except KeyError:
+            return False
+        return True
+
     def dtype(self, expr: ir.Expr) -> str:
         return self.specialization.dtype(expr.type.dtype)
 
@@ -132,35 +157,57 @@ class Expressions:
         triton = f"tl.{DTYPES[dtype].triton}"
         if dtype == "u8" and value.dtype is not None and DTYPES[value.dtype].category == 2:
             value = self.cast(value, "i32")  # a negative number wraps, as PyTorch's does; Triton's is 0
+        elif converts_through_f32(value.dtype or "a number", dtype):
+            value = self.cast(value, "f32")
         if value.dtype is None and not value.tiles:
-            text = f"tl.full((), {value.text}, {triton})"
+            text = f"tl.full((), {_fitted(value.text, dtype)}, {triton})"
         else:
             text = f"{value.inside(values.ATOM)}.to({triton})"
-        return replace(value, text=text, strength=values.ATOM, dtype=dtype)
+        nonnegative = value.nonnegative and (DTYPES[dtype].category != 1 or self._held(dtype, value))
+        return replace(value, text=text, strength=values.ATOM, dtype=dtype, nonnegative=nonnegative)
 
     def converted(self, value: Value, dtype: DType) -> Value:
-        """`value` as an operand of arithmetic in `dtype`. A weak scalar stays as it is, but wraps in a narrow
-        integer, as PyTorch's do: Triton knows no literal that is outside, and makes the tile a wider one."""
+        """`value` as an operand of arithmetic in `dtype`. A weak scalar stays as it is, but wraps in an integer
+        dtype, as the result does: Triton knows no literal that is outside, and makes the tile a wider one."""
+        name = self.specialization.dtype(dtype)
         if value.dtype is not None:
-            return self.cast(value, self.specialization.dtype(dtype))
-        if dtype.weak or (name := self.specialization.dtype(dtype)) not in ("u8", "i8", "i16"):
+            return self.cast(value, name)
+        if dtype.weak or DTYPES[name].category != 1 or self._held(name, value):
             return value
-        try:
-            number = int(value.text.strip("()"))
-        except ValueError:
+        number = _number(value)
+        if number is None:
             return value.named(f"tl.full((), {value.text}, tl.int64).to(tl.{DTYPES[name].triton})")
-        span = 2 ** DTYPES[name].bits
-        wrapped = number % span - (span if name != "u8" and number % span >= span // 2 else 0)
-        return value if wrapped == number else literal(wrapped)
+        return literal(wrapped(number, name))
+
+    def _exact(self, dtype: DType, *sides: tuple[ir.Expr, Value]) -> DType:
+        """The dtype for an operation in `dtype` whose result, wrapped, is not that of wrapped operands: a quotient, a
+        comparison. In it an index or a number that meets a tile is what it is."""
+        name = self.specialization.dtype(dtype)
+        if dtype.weak or DTYPES[name].category != 1:
+            return dtype
+        for expr, value in sides:
+            if expr.type.dtype.weak and not self._held(name, value):
+                number = _number(value)
+                index = self.specialization.binding.index_dtype
+                wide = index if number is None else "i32" if wrapped(number, "i32") == number else "i64"
+                name = promote_names(name, wide)
+        return DType((name,))
+
+    def _held(self, name: str, value: Value) -> bool:
+        """Whether an integer dtype holds what `value` may be."""
+        number = _number(value)
+        if number is not None:
+            return wrapped(number, name) == number
+        return promote_names(name, value.dtype or self.specialization.binding.index_dtype) == name
 
     def block(self, value: Value, tiles: tuple[ir.Tile, ...], dtype: str) -> Value:
         """`value` as a full block over `tiles`."""
-        value = self.cast(value, dtype) if value.dtype is not None else value
+        value = self.cast(value, dtype) if value.dtype is not None or dtype in NARROW_FLOATS else value
         if set(value.tiles) == set(tiles):
             return permuted(value, tiles) if value.dtype is not None else self.cast(value, dtype)
         shape = self.tiles.shape(tiles)
         if not value.tiles:
-            text = f"tl.full({shape}, {value.text}, tl.{DTYPES[dtype].triton})"
+            text = f"tl.full({shape}, {_fitted(value.text, dtype)}, tl.{DTYPES[dtype].triton})"
         else:
             text = f"tl.broadcast_to({aligned(value, tiles).text}, {shape})"
         return replace(value, text=text, strength=values.ATOM, tiles=tiles, dtype=dtype)
@@ -192,6 +239,12 @@ class Expressions:
         self.writer.line(f"{name} = {value.text}")
         return value.named(name)
 
+    def _bound_operand(self, value: Value) -> Value:
+        """`value` as a text that may be repeated."""
+        if value.dtype is None and not value.tiles:
+            return value.named(value.inside(values.ATOM))
+        return self._temporary(value, "operand")
+
     def _temporary(self, value: Value, base: str) -> Value:
         if value.text.isidentifier():
             return value
@@ -204,18 +257,22 @@ class Expressions:
     def _parameter(self, name: str) -> Value:
         binding = self.specialization.binding
         if name in binding.consts:
-            value = binding.consts[name]
-            assert not isinstance(value, str), f"const parameter {name} is no number"
-            return literal(value)
+            constant = binding.consts[name]
+            assert not isinstance(constant, str), f"const parameter {name} is no number"
+            return literal(constant)
         value = binding.scalars[name]
-        if not isinstance(value, str):
+        if isinstance(value, bool | int | float):
             return literal(value)
         params = self.specialization.kernel.params
         integers = [param.name for param in params if isinstance(param, ir.Scalar) and param.type == "int"]
-        return Value(text=self.specialization.wide(value) if name in integers else value)
+        if name not in integers:
+            return Value(text=str(value))
+        text = self.specialization.wide(value)
+        strength = values.SUM if isinstance(value, Arithmetic) and text == str(value) else values.ATOM
+        return Value(text=text, strength=strength, nonnegative=is_nonnegative(value))
 
     def _unary(self, expr: ir.Unary) -> Value:
-        if expr.type.constant and expr.op == "not":
+        if expr.op == "not" and self._known(expr):
             return literal(bool(self.constant(expr)))
         operand = self.emit(expr.operand)
         if expr.op == "not":
@@ -235,7 +292,7 @@ class Expressions:
 
     def _binary(self, expr: ir.Binary) -> Value:
         if expr.op in ("and", "or"):
-            if expr.type.constant:
+            if self._known(expr):
                 return literal(bool(self.constant(expr)))
             strength = _STRENGTH[expr.op]
             sides = [self.emit(side).inside(strength + 1) for side in (expr.left, expr.right)]
@@ -249,23 +306,30 @@ class Expressions:
             return self._comparison(expr, left, right)
         if expr.op == "**":
             return self._power(expr, left)
-        given = right
+        shift = expr.op in ("<<", ">>")
+        real = expr.op in ("//", "%") and DTYPES[self.dtype(expr)].category == 2
+        if (shift or real) and expr.type.dtype.weak and self._known(expr):
+            return self.tiles.calculated(expr, "number")  # Python's differ from ours
+        if shift or real:
+            return self._shift(expr, left, right) if shift else self._floored_real(expr, left, right)
+        if expr.op in ("//", "%"):
+            if expr.type.dtype.weak and self._known(expr):
+                strength = values.PRODUCT
+                text = f"{left.inside(strength)} {expr.op} {right.inside(values.UNARY)}"
+                nonnegative = left.nonnegative and right.nonnegative
+                return Value(text=text, strength=strength, nonnegative=nonnegative)  # Python calculates it
+            common = self._exact(expr.type.dtype, (expr.left, left), (expr.right, right))
+            left, right = self.converted(left, common), self.converted(right, common)
+            return self._narrowed(self._rounded(expr.op, left, right, common), expr.type.dtype)
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
-        if expr.op in ("//", "%") and given.dtype is None and right.text == "0":
-            right = given  # a divisor that wraps to 0 is Triton's error, as it is PyTorch's, and no number
         if self._takes_f32(expr, left, right):
             # PyTorch calculates with the scalar itself, and rounds the result.
             left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))
-        if expr.op in ("//", "%") and right.dtype is not None and DTYPES[right.dtype].category < 2:
-            # Nobody sees the quotient outside, but dividing by zero is not defined even there.
-            for tile in right.tiles:
-                right = self.neutralized(right, tile, "1")
         (left, right), tiles = self.lined_up([left, right])
-        if expr.op in ("//", "%"):
-            return self._floored(expr, left, right, tiles)
         dtype = self._result_dtype(expr, left, right)
         zero = self._binary_zero(expr.op, left, right)
-        nonnegative = expr.op in ("+", "*", "&", "|", "^", ">>") and left.nonnegative and right.nonnegative
+        keeps = ("&", "|", "^") if not expr.type.dtype.weak else ("&", "|", "^", "+", "*")  # a sum may wrap
+        nonnegative = expr.op in keeps and left.nonnegative and right.nonnegative
         strength = _STRENGTH[expr.op]
         text = f"{left.inside(strength)} {expr.op} {right.inside(strength + 1)}"
         value = Value(
@@ -289,6 +353,10 @@ class Expressions:
             return value
         return self.cast(replace(value, dtype="f32"), value.dtype)
 
+    def _narrowed(self, value: Value, dtype: DType) -> Value:
+        """A result that was calculated in a wider dtype."""
+        return value if value.dtype is None else self.cast(value, self.specialization.dtype(dtype))
+
     def _result_dtype(self, expr: ir.Expr, *operands: Value) -> str | None:
         if all(operand.dtype is None for operand in operands):
             return None
@@ -298,8 +366,6 @@ class Expressions:
     def _binary_zero(op: str, left: Value, right: Value) -> dict[str, frozenset[str]]:
         if op in ("+", "-", "*", "|", "^", "&"):
             zero = dict(zero_where_both([left, right]))
-        elif op in ("<<", ">>"):
-            zero = dict(left.zero)
         else:
             zero = {}
         # A finite, non-zero number scales zero to zero; a block might hold inf or NaN out there.
@@ -309,8 +375,7 @@ class Expressions:
         return zero
 
     def _comparison(self, expr: ir.Binary, left: Value, right: Value) -> Value:
-        names = (*expr.left.type.dtype.names, *expr.right.type.dtype.names)
-        common = DType(tuple(dict.fromkeys(names)))
+        common = self._exact(_common(expr.left, expr.right), (expr.left, left), (expr.right, right))
         (left, right), tiles = self.lined_up([self.converted(left, common), self.converted(right, common)])
         strength = values.COMPARE
         text = f"{left.inside(strength + 1)} {expr.op} {right.inside(strength + 1)}"
@@ -322,9 +387,9 @@ class Expressions:
         exponent = self.constant(expr.right)
         base = self.converted(base, expr.type.dtype)
         if exponent in (0.5, -0.5):
-            return self._call("sqrt" if exponent == 0.5 else "rsqrt", expr, [base])
+            return self._call("sqrt" if exponent == 0.5 else "rsqrt", [base], expr.type.dtype)
         assert isinstance(exponent, int), "check leaves whole exponents and halves"
-        if expr.type.constant:
+        if base.dtype is None and self._known(expr):
             return replace(base, text=f"{base.inside(values.ATOM)} ** {exponent}", strength=values.POWER)
         if exponent == 0:
             return literal(1) if base.dtype is None else self.block(literal(1), base.tiles, base.dtype)
@@ -339,71 +404,127 @@ class Expressions:
             return self._divided(replace(power, text=text, strength=values.PRODUCT, zero={}))
         return power
 
-    def _floored(self, expr: ir.Binary, left: Value, right: Value, tiles: tuple[ir.Tile, ...]) -> Value:
-        """`//` and `%` as Python has them; Triton truncates towards zero."""
-        dtype = self._result_dtype(expr, left, right)
-        plain = Value(
-            text=f"{left.inside(values.PRODUCT)} {expr.op} {right.inside(values.UNARY)}",
-            strength=values.PRODUCT,
+    def _rounded(self, op: str, left: Value, right: Value, common: DType) -> Value:
+        """`//` and `%` of integers as Python has them, and `cdiv`; Triton truncates towards zero."""
+        if right.dtype is not None:
+            # Nobody sees the quotient outside, but dividing by zero is not defined even there.
+            for tile in right.tiles:
+                right = self.neutralized(right, tile, "1")
+        (left, right), tiles = self.lined_up([_signed(left), _signed(right)])
+        dtype = None if left.dtype is None and right.dtype is None else self.specialization.dtype(common)
+        nonnegative = left.nonnegative and right.nonnegative
+        value = Value(
+            text="",
             dtype=dtype,
             tiles=tiles,
             zero=left.zero if _finite_number(right.text) else {},
-            nonnegative=left.nonnegative and right.nonnegative,
+            nonnegative=nonnegative,
         )
-        if expr.type.constant or plain.nonnegative or dtype == "u8":
-            return plain  # a number that Python calculates, or the same either way
-        if DTYPES[self.dtype(expr)].category == 2:
-            ratio = f"tl.floor({left.inside(values.PRODUCT)} / {right.inside(values.UNARY)})"
-            if expr.op == "//":
-                return self._divided(replace(plain, text=ratio, strength=values.ATOM))
-            left, right = self._temporary(left, "dividend"), self._temporary(right, "divisor")
-            text = f"{left.text} - tl.floor({left.text} / {right.text}) * {right.text}"
-            return self._divided(replace(plain, text=text, strength=values.SUM))
+        if op != "cdiv" and (nonnegative or dtype == "u8"):
+            text = f"{left.inside(values.PRODUCT)} {op} {right.inside(values.UNARY)}"
+            return replace(value, text=text, strength=values.PRODUCT)  # the same either way
+        if dtype in ("u8", "i8", "i16"):  # the name of a number would be an i32
+            left, right = self.cast(left, dtype), self.cast(right, dtype)
         left, right = self._temporary(left, "dividend"), self._temporary(right, "divisor")
-        rest = self._temporary(
-            replace(plain, text=f"{left.text} % {right.text}", strength=values.ATOM), "remainder"
-        )
-        if right.nonnegative:
-            wrong = f"({rest.text} < 0)"
+        rest = replace(value, text=f"{left.text} % {right.text}", strength=values.ATOM)
+        rest = self._temporary(rest, "remainder")
+        if op == "cdiv":
+            apart = f"{rest.text} > 0"
+            if not right.nonnegative:
+                apart = f"({rest.text} != 0) & (({rest.text} < 0) == ({right.text} < 0))"
         else:
-            wrong = f"(({rest.text} != 0) & (({rest.text} < 0) != ({right.text} < 0)))"
-        if expr.op == "%":
-            text = f"tl.where({wrong[1:-1]}, {rest.text} + {right.text}, {rest.text})"
-            return replace(plain, text=text, strength=values.ATOM, nonnegative=right.nonnegative)
+            apart = f"{rest.text} < 0"
+            if not right.nonnegative:
+                apart = f"({rest.text} != 0) & (({rest.text} < 0) != ({right.text} < 0))"
+        if op == "%":
+            text = f"tl.where({apart}, {rest.text} + {right.text}, {rest.text})"
+            return replace(value, text=text, strength=values.ATOM, nonnegative=right.nonnegative)
+        quotient = f"{left.text} // {right.text}"
+        sign = "+" if op == "cdiv" else "-"
         if dtype is None:
-            quotient = f"{left.text} // {right.text}"
-            text = f"tl.where({wrong[1:-1]}, {quotient} - 1, {quotient})"
-            return replace(plain, text=text, strength=values.ATOM)
-        triton = DTYPES[dtype].triton
-        return replace(
-            plain, text=f"{left.text} // {right.text} - {wrong}.to(tl.{triton})", strength=values.SUM
+            text = f"tl.where({apart}, {quotient} {sign} 1, {quotient})"
+            return replace(value, text=text, strength=values.ATOM)
+        text = f"{quotient} {sign} ({apart}).to(tl.{DTYPES[dtype].triton})"
+        return replace(value, text=text, strength=values.SUM)
+
+    def _is_within(self, amount: ir.Expr, last: int) -> bool:
+        """Whether an amount is one of 0 to `last`, whatever is loaded."""
+        match amount:
+            case ir.Binary(op="%", right=ir.Constant(value=int(divisor))):
+                return 0 < divisor <= last + 1
+            case ir.Binary(op="&", right=ir.Constant(value=int(mask))):
+                return 0 <= mask <= last
+            case _ if amount.type.dtype == WEAK_INT:
+                low, high = self._intervals.of(amount)
+                return low >= 0 and high <= last
+            case _:
+                return False
+
+    def _shift(self, expr: ir.Binary, left: Value, right: Value) -> Value:
+        """As PyTorch's also by an amount that is negative or has no bits left: 0, or of `>>` the sign in every bit."""
+        resolved, dtype = self.dtype(expr), self._result_dtype(expr, left, right)
+        last = DTYPES[resolved].bits - 1
+        left = self.converted(left, expr.type.dtype)
+        strength = _STRENGTH[expr.op]
+        plain = self._is_within(expr.right, last)
+        whole = expr.op == ">>" and resolved != "u8"  # shifted by its last bit, it is what it is by more
+        operands = [left, right]
+        if not plain:
+            right = self._temporary(right, "amount")
+            inside = replace(right, text=f"({right.text} >= 0) & ({right.text} <= {last})", dtype="bool")
+            inside = self._temporary(inside, "inside")
+            # Where 0 is chosen outside, LLVM for NVPTX would take the low half of a 64-bit amount for all of it.
+            amount = f"tl.where({inside.text}, {right.text}, {last})" if whole else f"{right.text} & {last}"
+            right = replace(right, text=amount, strength=values.ATOM if whole else values.BITAND)
+            operands = [left, right if dtype is None else self.cast(right, resolved), inside]
+        (left, right, *test), tiles = self.lined_up(operands)
+        text = f"{left.inside(strength)} {expr.op} {right.inside(strength + 1)}"
+        nonnegative = expr.op == ">>" and left.nonnegative
+        value = Value(
+            text=text, strength=strength, dtype=dtype, tiles=tiles, zero=left.zero, nonnegative=nonnegative
         )
+        if plain or whole:
+            return value
+        none = "0" if dtype is None else self.cast(literal(0), resolved).text
+        return replace(value, text=f"tl.where({test[0].text}, {text}, {none})", strength=values.ATOM)
+
+    def _floored_real(self, expr: ir.Binary, left: Value, right: Value) -> Value:
+        """Of floats, calculated in f32 or f64. PyTorch rounds a number to the tensor's dtype first, but not a divisor of `//`."""
+        dtype = self.dtype(expr)
+        compute = "f64" if dtype == "f64" else "f32"
+        zero = left.zero if _finite_number(right.text) else {}
+        left = self.cast(self.cast(left, dtype), compute)
+        if expr.op == "%" or right.dtype is not None:
+            right = self.cast(right, dtype)
+        right = self.cast(right, compute)
+        (left, right), tiles = self.lined_up([left, right])
+        function = "floor_divided" if expr.op == "//" else "floor_remainder"
+        text = f"{function}({left.text}, {right.text})"
+        value = Value(text=text, dtype=compute, tiles=tiles, zero=zero)
+        return replace(value, dtype=None) if expr.type.dtype.weak else self.cast(value, dtype)
 
     # Functions
 
     def _elementwise(self, expr: ir.Elementwise) -> Value:
-        if expr.function == "next_pow2":
-            return literal(self.constant(expr))  # type: ignore[arg-type]
+        if expr.type.dtype == WEAK_INT and self._known(expr):
+            return self.tiles.calculated(expr, expr.function)  # by Triton it would be no constant
         arguments = [self.emit(argument) for argument in expr.arguments]
         if expr.function == "where":
             return self._where(expr, *arguments)
-        if expr.function == "cdiv" and not all(argument.nonnegative for argument in arguments):
-            return self._cdiv(expr, *arguments)
-        return self._call(expr.function, expr, [self.converted(a, expr.type.dtype) for a in arguments])
-
-    def _cdiv(self, expr: ir.Elementwise, left: Value, right: Value) -> Value:
-        """Rounded up also where something is negative, which Triton's is not: -(-left // right)."""
-        quotient = ir.Binary(
-            span=expr.span, type=expr.type, op="//", left=expr.arguments[0], right=expr.arguments[1]
-        )
-        negative = replace(
-            left, text=f"-{left.inside(values.UNARY)}", strength=values.UNARY, nonnegative=False
-        )
-        (negative, right), tiles = self.lined_up(
-            [self.converted(side, expr.type.dtype) for side in (negative, right)]
-        )
-        value = self._floored(quotient, negative, right, tiles)
-        return replace(value, text=f"-{value.inside(values.ATOM)}", strength=values.UNARY)
+        function = FUNCTIONS[expr.function]
+        if function.gives == "f32":  # of a seed and a place, which do not meet
+            lined, tiles = self.lined_up(arguments)
+            text = function.text.format(*(value.text for value in lined))
+            return Value(text=text, dtype="f32", tiles=tiles)
+        common = _common(*expr.arguments) if function.gives == "bool" else expr.type.dtype
+        exact = self._exact(common, *zip(expr.arguments, arguments, strict=True))
+        arguments = [self.converted(argument, exact) for argument in arguments]
+        if expr.function == "cdiv" and not (common.weak and all(a.nonnegative for a in arguments)):
+            left, right = arguments  # Triton's adds them first, which may wrap
+            value = self._rounded("cdiv", left, right, exact)
+        else:
+            value = self._call(expr.function, arguments, exact)
+        return value if exact == common else self._narrowed(value, common)
 
     def _where(self, expr: ir.Elementwise, condition: Value, then: Value, otherwise: Value) -> Value:
         dtype = self.dtype(expr)
@@ -422,27 +543,36 @@ class Expressions:
             return arguments
         return [self.cast(argument, dtype) for argument in arguments]
 
-    def _call(self, name: str, expr: ir.Expr, arguments: list[Value]) -> Value:
+    def _call(self, name: str, arguments: list[Value], common: DType) -> Value:
+        """`common`: what the arguments promote to."""
         function = FUNCTIONS[name]
-        dtype = self.dtype(expr)
+        dtype = self.specialization.dtype(common)
         category = DTYPES[dtype].category
-        if category == 1 and name in ("floor", "ceil"):
+        if category == 1 and not function.integer:
             return arguments[0]
-        if all(argument.dtype is None for argument in arguments) and category == 2:
+        if category == 2 and "libdevice" in function.text:  # which has no rule for a number beside a block
+            arguments = [self.cast(argument, dtype) for argument in arguments]
+        elif category == 2 and all(argument.dtype is None for argument in arguments):
             arguments = [self.cast(arguments[0], dtype), *arguments[1:]]
         compute = "f32" if function.wide and category == 2 and DTYPES[dtype].bits < 32 else dtype
         arguments = [self.cast(a, compute) if a.dtype is not None else a for a in arguments]
         lined, tiles = self.lined_up(self._strengthened(arguments, compute))
-        text = {"f32": function.f32, "f64": function.f64}.get(compute) or function.text
-        if category == 2:
-            text = NAN_AWARE.get(name, text)
+        spellings = {"f32": function.f32, "f64": function.f64, "i16": function.i16}
+        text = spellings.get(compute) or (function.floats if category == 2 else None) or function.text
+        if text.count("{0}") > 1:
+            lined = [self._bound_operand(value) for value in lined]
         value = Value(
-            text=text.format(*(value.text for value in lined)),
+            text=text.format(*(value.text for value in lined), dtype=DTYPES[compute].triton),
             dtype=None if all(a.dtype is None for a in lined) else compute,
             tiles=tiles,
             zero=zero_where_both(lined) if function.odd else {},
-            nonnegative=all(a.nonnegative for a in lined) or name == "abs",
+            nonnegative=all(a.nonnegative for a in lined)
+            or (name == "abs" and common.weak)  # the least number of a dtype has no opposite
+            or (name == "maximum" and any(a.nonnegative for a in lined)),
         )
+        if function.gives == "bool":
+            known = None if value.dtype is None else "bool"
+            return replace(value, strength=values.COMPARE, dtype=known, nonnegative=False)
         if value.dtype == "bf16" and name in ("maximum", "minimum"):
             value = replace(value, dtype="f32")  # Triton compares bf16 in f32, and leaves it at that
         return value if value.dtype is None else self.cast(value, dtype)
@@ -452,14 +582,11 @@ class Expressions:
         dtype = self.dtype(expr)
         arg = expr.function in ("argmax", "argmin")
         assert value.dtype is not None, "a block has a dtype"
-        # Sums of small floats would lose digits; small numbers are compared in a wider dtype anyway.
-        compute = dtype if expr.function == "sum" else value.dtype
-        if DTYPES[compute].bits < 32 and (DTYPES[compute].category == 2 or expr.function != "sum"):
-            compute = "f32" if DTYPES[compute].category == 2 else "i32"
+        compute = _accumulator(dtype if expr.function in ("sum", "prod") else value.dtype)
         value = self.cast(value, compute)
         for tile in expr.tiles:
             value = self.neutralized(value, tile, neutral_text(expr.function, compute))
-        function = f"tl.{expr.function}"
+        function = REDUCTIONS.get(expr.function, f"tl.{expr.function}")
         if DTYPES[compute].category == 2:
             function = NAN_AWARE_REDUCTIONS.get(expr.function, function)
         for tile in expr.tiles:
@@ -472,15 +599,23 @@ class Expressions:
                 tiles=left,
                 zero=zero if expr.function == "sum" else {},
             )
-            if arg and tile.role != "whole":
-                start = self.tiles.edge(tile, "start")
-                value = replace(value, text=f"{value.text} + {start.text}", strength=values.SUM, dtype="i32")
+            if arg:
+                value = self.along_dimension(value, tile)
         return self.cast(value, dtype)
+
+    def along_dimension(self, lane: Value, tile: ir.Tile) -> Value:
+        """The index along the dimension, i32, of a lane of the block."""
+        start = self.tiles.edge(tile, "start").text
+        if start == "0":
+            return lane
+        if self.specialization.binding.index_dtype == "i64":
+            start = f"tl.cast({start}, tl.int32)"
+        return replace(lane, text=f"{lane.inside(values.SUM)} + {start}", strength=values.SUM)
 
     def _scan(self, expr: ir.Scan) -> Value:
         value = self.emit(expr.operand)
         dtype = self.dtype(expr)
-        value = self.cast(value, "f32" if DTYPES[dtype].category == 2 and DTYPES[dtype].bits < 32 else dtype)
+        value = self.cast(value, _accumulator(dtype))
         # The lanes outside come last, so no lane inside sees them.
         text = f"tl.{expr.function}({value.text}, {value.tiles.index(expr.tile)})"
         return self.cast(replace(value, text=text, strength=values.ATOM, zero={}, nonnegative=False), dtype)
@@ -492,26 +627,36 @@ class Expressions:
         tiles = expr.type.tiles
         shape = self.tiles.shape(tiles)
         zero = {EVERYWHERE: frozenset[str]()} if value.text in ("0", "0.0", "False") else {}
-        text = (
-            f"tl.zeros({shape}, {triton})" if zero and tiles else f"tl.full({shape}, {value.text}, {triton})"
-        )
+        exact = value.dtype is None and dtype not in NARROW_FLOATS
+        number = _fitted(value.text, dtype) if exact else self.cast(value, dtype).text
+        text = f"tl.zeros({shape}, {triton})" if zero and tiles else f"tl.full({shape}, {number}, {triton})"
         return Value(text=text, dtype=dtype, tiles=tiles, zero=zero)
 
     def _triton_call(self, expr: ir.TritonCall) -> Value:
-        arguments = [self.emit(argument) for argument in expr.arguments]
-        keywords = [(name, self.emit(value)) for name, value in expr.keywords]
-        lined, tiles = self.lined_up([*arguments, *(value for _, value in keywords)])
-        texts = [value.text for value in lined[: len(arguments)]]
-        texts += [
-            f"{name}={value.text}" for (name, _), value in zip(keywords, lined[len(arguments) :], strict=True)
+        given = [("", argument) for argument in expr.arguments] + list(expr.keywords)
+        emitted = [self._triton_argument(argument) for _, argument in given]
+        tiles = expr.type.tiles
+        if expr.by_lane:
+            emitted, lined = self.lined_up(emitted)
+            tiles = lined if set(lined) == set(tiles) else tiles
+        texts = [
+            f"{name}={value.text}" if name else value.text
+            for (name, _), value in zip(given, emitted, strict=True)
         ]
-        if expr.type.tiles and set(expr.type.tiles) != set(tiles):
-            tiles = expr.type.tiles
-        elif not expr.type.tiles:
-            tiles = ()
         dtype = self.dtype(expr)
-        text = f"tl.{expr.name}({', '.join(texts)}).to(tl.{DTYPES[dtype].triton})"
+        name = expr.name
+        if ".libdevice." not in f".{name}":
+            name = f"tl.{name}"
+        else:
+            name = f"libdevice.{name.rsplit('.', 1)[-1]}"
+        text = f"{name}({', '.join(texts)}).to(tl.{DTYPES[dtype].triton})"
         return Value(text=text, dtype=dtype, tiles=tiles)
+
+    def _triton_argument(self, argument: ir.Expr) -> Value:
+        """With its dimensions in the order that its type has."""
+        if argument.type.dtype.names == ("~str",) and not isinstance(argument, ir.TritonName):
+            return Value(text=repr(self.constant(argument)))
+        return permuted(value := self.emit(argument), argument.type.tiles if value.tiles else ())
 
     # dot
 
@@ -529,17 +674,21 @@ class Expressions:
         return self._dot(dot, self.emit(other))
 
     def _native(self, expr: ir.Dot) -> bool:
-        """Whether tl.dot can do it: two blocks of two dimensions, in a dtype that it multiplies."""
+        """Whether tl.dot can do it: two blocks of two dimensions and enough lanes, in a dtype that it multiplies."""
         return (
             len(expr.left.type.tiles) == 2
             and len(expr.right.type.tiles) == 2
             and len(expr.type.tiles) == 2
             and self._dot_dtype(expr) in _DOT_DTYPES
+            and self._contracted(expr) >= LEAST_DOT
         )
 
+    def _contracted(self, expr: ir.Dot) -> int:
+        """The lanes of the smallest block that a dot contracts."""
+        return min(self.specialization.block(expr.tile, each) for each in self.specialization.candidates)
+
     def _dot_dtype(self, expr: ir.Dot) -> str:
-        names = (*expr.left.type.dtype.names, *expr.right.type.dtype.names)
-        return self.specialization.dtype(DType(tuple(dict.fromkeys(names))))
+        return self.specialization.dtype(_common(expr.left, expr.right))
 
     def _dot(self, expr: ir.Dot, acc: Value | None) -> Value:
         dtype = self._dot_dtype(expr)
@@ -554,6 +703,15 @@ class Expressions:
         (row,) = (tile for tile in left.tiles if tile != expr.tile)
         (column,) = (tile for tile in right.tiles if tile != expr.tile)
         left, right = permuted(left, (row, expr.tile)), permuted(right, (expr.tile, column))
+        if DTYPES[dtype].bits == 8 and self._contracted(expr) < LEAST_DOT_8_BIT:
+            # f16 holds every operand, and f32 every sum of so few products of i8.
+            text = f"tl.dot({self.cast(left, 'f16').text}, {self.cast(right, 'f16').text})"
+            value = self.cast(Value(text=text, dtype="f32", tiles=(row, column)), result)
+            if acc is None:
+                return value
+            acc = permuted(acc, (row, column))
+            text = f"{acc.inside(values.SUM)} + {value.text}"
+            return replace(value, text=text, strength=values.SUM)
         if dtype == "f64":
             left, right = self._opaque(expr.left, left), self._opaque(expr.right, right)
         arguments = [left.text, right.text]
@@ -573,11 +731,54 @@ class Expressions:
         return value.named(f"opaque({value.text})")
 
     def _contraction(self, expr: ir.Dot, left: Value, right: Value, result: str) -> Value:
-        """A dot that tl.dot has no form for (a vector, i64): multiply and sum."""
+        """A dot that tl.dot has no form for (a vector, i64, a block of few lanes): multiply and sum."""
         (left, right), tiles = self.lined_up([self.cast(left, result), self.cast(right, result)])
         product = f"{left.inside(values.PRODUCT)} * {right.inside(values.UNARY)}"
         rest = tuple(tile for tile in tiles if tile != expr.tile)
         return Value(text=f"tl.sum({product}, {tiles.index(expr.tile)})", dtype=result, tiles=rest)
+
+
+def _common(*operands: ir.Expr) -> DType:
+    """What operands promote to."""
+    return DType(tuple(dict.fromkeys(name for operand in operands for name in operand.type.dtype.names)))
+
+
+def _accumulator(dtype: str) -> str:
+    """What a reduction or a scan is computed in: sums of small floats would lose digits, and Triton takes most
+    of small integers in 32 bits whatever it is asked for."""
+    if DTYPES[dtype].bits >= 32:
+        return dtype
+    return "f32" if DTYPES[dtype].category == 2 else "i32"
+
+
+def _number(value: Value) -> int | None:
+    """The number that an integer literal is."""
+    try:
+        return int(value.text.strip("()")) if value.dtype is None else None
+    except ValueError:
+        return None
+
+
+def _signed(value: Value) -> Value:
+    """A number as Triton may divide by it: a literal from 2**31 to 2**32 is an unsigned one to Triton."""
+    number = _number(value)
+    if number is None or wrapped(number, "i32") == number:
+        return value
+    return value.named(f"tl.full((), {number}, tl.int64)")
+
+
+def _fitted(text: str, dtype: str) -> str:
+    """A scalar without a dtype as one that `dtype` holds: an integer wraps, as PyTorch's does. Triton takes no literal
+    that is outside."""
+    if DTYPES[dtype].category != 1:
+        return text
+    try:
+        number = int(float(text)) if "." in text or "e" in text else int(text.strip("()"))
+    except ValueError:  # a name, an expression, a bool, infinity
+        if text.startswith('float("'):
+            return "0"
+        return text if dtype == "i64" else f"tl.full((), {text}, tl.int64)"
+    return str(wrapped(number, dtype))
 
 
 def _holds(dtype: str, text: str) -> bool:

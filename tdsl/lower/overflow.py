@@ -23,17 +23,20 @@ LEAST, MOST = -(2**31), 2**31 - 1
 SIZE = MOST - 2**24  # of an unknown size: one more, or a few thousand, is still no overflow
 
 Interval = tuple[float, float]  # of integers; infinite where nothing bounds them
+_ARITHMETIC = (ir.Unary, ir.Binary, ir.Elementwise, ir.Select)
 ANY: Interval = (-math.inf, math.inf)
 
 
 def wide_enough(kernel: ir.Kernel, binding: Binding) -> Binding:
     """The binding, with 64-bit indices if 32 bits do not hold all that is calculated of indices."""
-    if binding.index_dtype == "i32" and _Intervals(Specialization(kernel, binding)).overflow():
+    if binding.index_dtype == "i32" and Intervals(Specialization(kernel, binding)).overflow():
         return replace(binding, index_dtype="i64")
     return binding
 
 
-class _Intervals:
+class Intervals:
+    """What expressions of indices and sizes may come to in one binding of a kernel."""
+
     def __init__(self, specialization: Specialization) -> None:
         self.specialization = specialization
         self.assigned: dict[str, list[ir.Expr]] = defaultdict(list)
@@ -47,13 +50,26 @@ class _Intervals:
                         self.assigned[name].append(value)
 
     def overflow(self) -> bool:
-        """Whether some arithmetic on indices may pass 32 bits."""
-        return any(
-            not (low >= LEAST and high <= MOST)
-            for node in ir.walk(self.specialization.kernel)
-            if isinstance(node, ir.Binary | ir.Unary | ir.Elementwise) and self._is_run_time_index(node)
-            for low, high in (self.of(node),)
-        )
+        """Whether some arithmetic on indices may pass 32 bits, or meets a number that does."""
+        for node in ir.walk(self.specialization.kernel):
+            if not isinstance(node, _ARITHMETIC):
+                continue
+            operands = [each for each in ir.children(node) if isinstance(each, ir.Expr)]
+            integers = [each for each in (node, *operands) if each.type.dtype == WEAK_INT]
+            if node.type.constant and all(map(self._values, integers)):
+                continue  # Python's
+            weak = node.type.dtype == WEAK_INT or all(each.type.dtype == WEAK_INT for each in operands)
+            if node.type.dtype == WEAK_INT and _passes(self.of(node)):
+                return True
+            for each in operands:
+                # A number beside a tile of another dtype is a literal, and says itself how large it is; a parameter
+                # whose value is not known has the bits that it is passed in.
+                leaf = isinstance(each, ir.Constant | ir.ParamRef)
+                if each.type.dtype == WEAK_INT and (weak or not leaf):
+                    interval = self.of(each)
+                    if _passes(interval) and not (leaf and interval == ANY):
+                        return True
+        return False
 
     def of(self, node: ir.Expr) -> Interval:
         if id(node) not in self.known:
@@ -67,8 +83,9 @@ class _Intervals:
         match node:
             case ir.DimRef():
                 return 0, SIZE
-            case ir.ParamRef(name=name) if isinstance(self.specialization.binding.scalars.get(name), int):
-                number = int(self.specialization.binding.scalars[name])
+            case ir.ParamRef(name=name) if isinstance(
+                number := self.specialization.binding.scalars.get(name), int
+            ):
                 return number, number
             case ir.TileRef(tile=tile):
                 return self.of(tile.start)[0], self.of(tile.stop)[1] - 1
@@ -97,12 +114,11 @@ class _Intervals:
                 low, high = self.of(operand)
                 return 0, max(-low, high)
             case ir.Elementwise(function="cdiv", arguments=(left, right)):
-                return _binary("//", self.of(left), self.of(right))
+                # Triton adds the two before it divides.
+                operands = self.of(left), self.of(right)
+                return _hull([_binary("//", *operands), _binary("+", *operands)])
             case _:
                 return ANY if node.type.dtype == WEAK_INT else (LEAST, MOST)
-
-    def _is_run_time_index(self, node: ir.Expr) -> bool:
-        return node.type.dtype == WEAK_INT and not (node.type.constant and self._values(node))
 
     def _values(self, node: ir.Expr) -> list[int]:
         """What a compile-time expression comes to in each candidate; none if that needs a size not known."""
@@ -113,6 +129,10 @@ class _Intervals:
                 return []
             found.append(value)
         return found
+
+
+def _passes(interval: Interval) -> bool:
+    return not (interval[0] >= LEAST and interval[1] <= MOST)
 
 
 def _hull(intervals: list[Interval]) -> Interval:

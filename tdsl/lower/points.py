@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from tdsl import ir
 from tdsl.lower import values
-from tdsl.lower.binding import Extent
 from tdsl.lower.expressions import Expressions
-from tdsl.lower.extents import multiply, product
+from tdsl.lower.extents import Extent, multiply, product
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.traffic import loaded_elements
@@ -173,7 +172,9 @@ class Points:
     def accumulate(self, statement: ir.Accumulate) -> None:
         dtype = self.specialization.dtype(self.specialization.kernel.tensor(statement.param).dtype)
         value = self.expressions.block(self.expressions.emit(statement.value), statement.tiles, dtype)
-        place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
+        place = self._place(
+            statement.param, statement.subscripts, statement.tiles, unchecked=statement.unchecked
+        )
         mask = f", mask={place.mask}" if place.mask is not None else ""
         pointer = self._pointer(statement.param, place)
         text = f'tl.atomic_add({pointer}, {value.text}{mask}, sem="relaxed")'

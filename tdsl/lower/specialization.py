@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tdsl import ir
+from tdsl.builtins import OPTIONS
 from tdsl.diagnostics import Code, Diagnostic, TdslError
-from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.binding import Binding, TensorArg
 from tdsl.lower.budget import affordable
-from tdsl.lower.extents import ceildiv, multiply, product
+from tdsl.lower.extents import Arithmetic, Extent, Signed, ceildiv, combine, multiply, product
+from tdsl.lower.extents import evaluate as evaluate_extent
 from tdsl.lower.triton import PERSISTENT, SUBTILES, TMA, Config
 from tdsl.signature import Environment, evaluate
-from tdsl.types import DTYPES, DType
+from tdsl.types import DTYPES, LEAST_DOT, DType
 
 MAX_LANES = 1 << 20  # of one block, Triton's limit
 ALIGNMENT = 16  # bytes: of a row that a descriptor describes
@@ -41,6 +44,8 @@ class Specialization:
         self.dims: dict[str, Extent] = {}
         self.rest: dict[str, tuple[Extent, ...]] = {}
         self.dtypes: dict[str, str] = {}
+        # Arguments that are compile-time integers and not the same in each candidate, by name.
+        self.calculated: dict[str, ir.Expr] = {}
         self.present = frozenset(
             item.name for item in kernel.params if isinstance(item, ir.Tensor) and binding.tensors[item.name]
         )
@@ -77,9 +82,9 @@ class Specialization:
             at += width
         return tuple(groups)
 
-    def wide(self, integer: str) -> str:
+    def wide(self, integer: Extent) -> str:
         """A run-time integer in as many bits as indices have."""
-        return f"tl.cast({integer}, tl.int64)" if self.binding.index_dtype == "i64" else integer
+        return f"tl.cast({integer}, tl.int64)" if self.binding.index_dtype == "i64" else str(integer)
 
     def dtype(self, dtype: DType) -> str:
         return dtype.resolve(self.dtypes, self.binding.index_dtype)
@@ -93,7 +98,7 @@ class Specialization:
             for name, extent in self.dims.items()
             if isinstance(extent, int) or likely
         }
-        scalars = {k: v for k, v in self.binding.scalars.items() if not isinstance(v, str)}
+        scalars = {k: v for k, v in self.binding.scalars.items() if isinstance(v, bool | int | float)}
         environment = Environment(
             dims=dims,
             params={**scalars, **self.binding.consts},
@@ -120,7 +125,7 @@ class Specialization:
         if tile.role == "whole":
             size = self.value(tile.stop, candidate.settings)
             assert isinstance(size, int)
-            least = 16 if tile.key in self.dot_tiles else 1  # the least that tl.dot contracts
+            least = LEAST_DOT if tile.key in self.dot_tiles else 1
             return max(least, 1 << max(size - 1, 0).bit_length())
         assert tile.block is not None, f"{tile} has no block"
         block = self.value(tile.block, candidate.settings)
@@ -173,7 +178,7 @@ class Specialization:
                 num_stages=candidate.options.get("num_stages"),
                 num_ctas=candidate.options.get("num_ctas"),
                 maxnreg=candidate.options.get("maxnreg"),
-                grid=str(self._tile_count(candidate)),
+                grid=self._tile_count(candidate),
                 persistent=_is_persistent(candidate),
             )
             for candidate in self.candidates
@@ -181,6 +186,8 @@ class Specialization:
 
     def _constants(self, candidate: Candidate, also: Sequence[str]) -> tuple[tuple[str, int], ...]:
         found = [(f"{name}_", candidate.settings.get(name, 0)) for name in (*candidate.chosen, *also)]
+        for name, expr in self.calculated.items():
+            found.append((name, self.value(expr, candidate.settings)))
         if self.subtiled:
             found.append((SUBTILES, self._subtiles(candidate)))
         if self.persistent:
@@ -240,13 +247,14 @@ class Specialization:
     def _tile_count(self, candidate: Candidate) -> Extent:
         counts: Extent = 1
         for tile in self.kernel.grid:
-            size = self.extent(tile.stop)
-            counts = multiply(counts, ceildiv(size, self.block(tile, candidate)))
+            size = self.extent(tile.stop, candidate.settings)
+            # Two dimensions of fewer than no tiles are no programs, either.
+            counts = multiply(counts, combine("max", ceildiv(size, self.block(tile, candidate)), 0))
         return counts
 
-    def extent(self, expr: ir.Expr) -> Extent:
-        """A size as an integer or as text over size arguments."""
-        known = self.integer(expr)
+    def extent(self, expr: ir.Expr, settings: Mapping[str, Scalar]) -> Extent:
+        """A size as an integer, or as arithmetic over size arguments."""
+        known = self.integer(expr, settings)
         if known is not None:
             return known
         match expr:
@@ -254,13 +262,19 @@ class Specialization:
                 return self.dims[name]
             case ir.ParamRef(name=name):
                 value = self.binding.scalars[name]
-                assert isinstance(value, int | str)
+                assert isinstance(value, int | str | Signed | Arithmetic)
                 return value
+            case ir.Unary(op="-", operand=operand):
+                return combine("-", 0, self.extent(operand, settings))
             case ir.Binary(op=op, left=left, right=right) if op in ("+", "-", "*", "//", "%"):
-                return f"({self.extent(left)} {op} {self.extent(right)})"
+                return combine(op, self.extent(left, settings), self.extent(right, settings))
             case ir.Elementwise(function="cdiv", arguments=(left, right)):
-                below = self.extent(right)
-                return f"(({self.extent(left)} + {below} - 1) // {below})"
+                return ceildiv(self.extent(left, settings), self.extent(right, settings))
+            case ir.Elementwise(function="minimum" | "maximum" as function, arguments=(left, right)):
+                return combine(function[:3], self.extent(left, settings), self.extent(right, settings))
+            case ir.Elementwise(function="abs", arguments=(operand,)):
+                size = self.extent(operand, settings)
+                return combine("max", size, combine("-", 0, size))
             case _:
                 raise TdslError(
                     [
@@ -269,13 +283,13 @@ class Specialization:
                             message="the size of this dimension varies from call to call, and this is more "
                             "arithmetic than a launch can do",
                             span=expr.span,
-                            help="use + - * // % and cdiv, or compile with a static size",
+                            help="use + - * // %, cdiv, minimum, maximum and abs, or compile with a static size",
                         )
                     ]
                 )
 
-    def _hint(self, extent: str) -> int:
-        return self.binding.hints.get(extent, 4096)
+    def _hint(self, extent: Extent) -> int:
+        return evaluate_extent(extent, defaultdict(lambda: 4096, self.binding.hints))
 
     def _solve(self) -> None:
         for item in (*self.kernel.params, *self.kernel.outputs):
@@ -290,12 +304,20 @@ class Specialization:
                         self._solve_dim(name, product(sizes))
                     case ir.DimRef(name=name):
                         self._solve_dim(name, sizes[0])
+        for item in self.kernel.params:
+            if not isinstance(item, ir.Tensor) or self.binding.tensors[item.name] is None:
+                continue
+            for dim, (sizes, _) in zip(item.dims, self.split(item.name), strict=True):
+                found = ir.solved_for(dim)
+                if found is not None and found[0] not in self.dims:
+                    name, factor, offset = found
+                    self.dims[name] = combine("//", combine("-", sizes[0], offset), factor)
         for param in self.kernel.params:
             if isinstance(param, ir.Const) and param.type == "dtype":
                 self.dtypes[param.name] = str(self.binding.consts[param.name])
 
     def _solve_dim(self, name: str, size: Extent) -> None:
-        if name not in self.dims or (isinstance(size, int) and isinstance(self.dims[name], str)):
+        if name not in self.dims or (isinstance(size, int) and not isinstance(self.dims[name], int)):
             self.dims[name] = size
 
     def _solve_dtype(self, dtype: DType, name: str) -> None:
@@ -311,8 +333,8 @@ class Specialization:
             settings: dict[str, Scalar] = {}
             for name, expr in candidate.items:
                 settings[name] = self.value(expr, settings, likely=True)
-            chosen = tuple(name for name in settings if name not in ir.OPTIONS)
-            options = {name: int(settings[name]) for name in settings if name in ir.OPTIONS}
+            chosen = tuple(name for name in settings if name not in OPTIONS)
+            options = {name: int(settings[name]) for name in settings if name in OPTIONS}
             for name, expr in lets.items():
                 settings[name] = self.value(expr, settings)
             if candidate.condition is not None:
@@ -397,6 +419,7 @@ def static_axes(kernel: ir.Kernel) -> tuple[tuple[str, int], ...]:
     for param in kernel.params:
         if isinstance(param, ir.Tensor):
             for axis, dim in enumerate(param.dims):
-                if isinstance(dim, ir.RestDim | ir.DimRef) and dim.name in names:
+                found = (dim.name, 1, 0) if isinstance(dim, ir.RestDim) else ir.solved_for(dim)
+                if found is not None and found[0] in names:
                     axes.append((param.name, axis))
     return tuple(axes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tdsl import ir
+from tdsl.lower.extents import Extent
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.triton import PERSISTENT, SUBTILES, Line
 from tdsl.lower.values import ATOM, SUM, Value, literal
@@ -23,6 +25,7 @@ class Tiles:
         self._names: dict[tuple[str, str], str] = {}
         self._blocks: dict[str, str] = {}  # tile -> its block as text
         self._stops: dict[str, Value] = {}
+        self._negative: set[str] = set()  # tiles that may start below 0
         self._counts: dict[str, str] = {}  # tile of the grid -> in how many it comes
         self._constants: dict[str, str] = {}  # line of the prelude, by name
 
@@ -40,29 +43,34 @@ class Tiles:
         candidate = self.specialization.candidates[0]
         if name not in candidate.chosen:
             values = {other.settings[name] for other in self.specialization.candidates}
-            if len(values) > 1:
-                self._define(name)
-            else:
-                (value,) = values
-                assert not isinstance(value, str), f"setting {name} is no number"
-                if isinstance(value, bool | float):
-                    return literal(value)
-                return self._constant(f"{name}_", value)
+            if len(values) == 1:
+                (known,) = values
+                assert not isinstance(known, str), f"setting {name} is no number"
+                if isinstance(known, bool | float):
+                    return literal(known)
+                return self._constant(f"{name}_", known)
+            (value,) = (let.value for let in self.specialization.kernel.lets if let.name == name)
+            self.specialization.calculated[f"{name}_"] = value
         return Value(text=f"{name}_", nonnegative=self._nonnegative(name))
 
     def _nonnegative(self, name: str) -> bool:
         found = [candidate.settings[name] for candidate in self.specialization.candidates]
         return all(isinstance(value, int | float) and value >= 0 for value in found)
 
-    def _define(self, name: str) -> None:
-        """A `let` that differs between candidates: spelled, for Triton to fold."""
-        if f"{name}_" in self._constants:
-            return
-        (value,) = (let.value for let in self.specialization.kernel.lets if let.name == name)
-        text = self.emit(value).text
-        self._constants[f"{name}_"] = f"{name}_: tl.constexpr = {text}"
+    def calculated(self, expr: ir.Expr, base: str) -> Value:
+        """A compile-time integer that Python calculates: a literal, or an argument where candidates differ in it."""
+        found = [self.specialization.value(expr, other.settings) for other in self.specialization.candidates]
+        if len(set(found)) == 1:
+            assert not isinstance(found[0], str), "an integer expression"
+            return literal(found[0])
+        calculated = self.specialization.calculated
+        name = next((name for name, other in calculated.items() if other == expr), None)
+        if name is None:
+            name = self.writer.name(base.upper())
+            calculated[name] = expr
+        return Value(text=name, nonnegative=all(value >= 0 for value in found))  # type: ignore[operator]
 
-    def _constant(self, name: str, extent: int | str) -> Value:
+    def _constant(self, name: str, extent: Extent) -> Value:
         if isinstance(extent, int):
             self._constants.setdefault(name, f"{name}: tl.constexpr = {extent}")
             zero = literal(extent).zero
@@ -174,7 +182,10 @@ class Tiles:
 
     def open_loop(self, tile: ir.Tile) -> str:
         """The `for` line; the caller opens the block and then calls `enter_loop`."""
-        start, stop = self.emit(tile.start).text, self.emit(tile.stop)
+        first, stop = self.emit(tile.start), self.emit(tile.stop)
+        start = first.text
+        if not first.nonnegative:
+            self._negative.add(tile.key)
         if tile.scalar:
             name = self._name(tile, "index", f"{tile.key}_")
             return f"for {name} in range({start}, {stop.text}):"
@@ -277,21 +288,20 @@ class Tiles:
         name = self._names[tile.key, "index"]
         self._used.add(name)
         dtype = self.specialization.binding.index_dtype
+        nonnegative = tile.key not in self._negative
         if tile.scalar:
-            return Value(text=name, nonnegative=True)
-        return Value(text=name, dtype=dtype, tiles=(tile,), nonnegative=True)
+            return Value(text=name, nonnegative=nonnegative)
+        return Value(text=name, dtype=dtype, tiles=(tile,), nonnegative=nonnegative)
 
     def edge(self, tile: ir.Tile, edge: str) -> Value:
         if tile.scalar:
             index = self.index(tile)
-            return (
-                index if edge == "start" else Value(text=f"{index.text} + 1", strength=SUM, nonnegative=True)
-            )
+            return index if edge == "start" else replace(index, text=f"{index.text} + 1", strength=SUM)
         if tile.role == "whole":
             return literal(0) if edge == "start" else self._stops[tile.key]
         name = self._names[tile.key, edge]
         self._used.add(name)
-        return Value(text=name, nonnegative=True)
+        return Value(text=name, nonnegative=tile.key not in self._negative)
 
     def mask(self, tile: ir.Tile) -> Value:
         """The lanes inside; only for a tile that is not even."""

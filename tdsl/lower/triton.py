@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tdsl.lower.extents import Extent
 from tdsl.source import Span
 
 # The constant that says in how many parts a tile is stored; no setting of an author's is called like it.
@@ -125,7 +126,7 @@ class Config:
     num_stages: int | None
     num_ctas: int | None
     maxnreg: int | None
-    grid: str  # number of tiles: integer arithmetic (+ - * //) over size arguments, constants inlined
+    grid: Extent  # number of tiles, over size arguments, constants inlined
     persistent: bool  # a program for each multiprocessor, if there are as many tiles; else one for each tile
 
 

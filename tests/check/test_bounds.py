@@ -51,6 +51,19 @@ PROVEN = [
     ("[N + 4]", "", "n + 4"),
     ("[next_pow2(M)]", "", "m"),
     ("[M]", "", "abs(m)"),
+    ("[N]", "M % N == 0", "m // (M // N)"),
+    ("[N]", "M % N == 0", "m * N // M"),
+    ("[N]", "", "m * N // M"),
+    ("[N]", "M == N * G", "m // G"),
+    ("[M // 2]", "M >= 2", "m % (M // 2)"),
+    ("[M // 2]", "M // 2 > 0", "m % (M // 2)"),
+    ("[M // 2]", "M % 2 == 0", "m % (M // 2)"),
+    ("[M // N]", "M % N == 0", "m % (M // N)"),
+    ("[M]", "M <= 4096", "i32(m)"),
+    ("[M]", "", "i64(m)"),
+    ("[M]", "M <= 4096", "i32(m) * 4 // 4"),
+    ("[8]", "", "i32(k) % 8"),
+    ("[8]", "", "(i32(k) * 65536) % 8"),
 ]
 UNPROVEN = [
     ("[M]", "", "m + 1"),
@@ -74,6 +87,23 @@ UNPROVEN = [
     ("[M]", "", "i8(m)"),
     ("[7]", "", "m % 8"),
     ("[M]", "", "m % k"),
+    ("[N]", "", "m // (M // N)"),
+    ("[N]", "N % M == 0", "m // (M // N)"),
+    ("[N]", "M % N == 0", "m // (M // N) + 1"),
+    ("[N]", "M % N == 0", "(m + 1) // (M // N)"),
+    ("[N]", "N > 0", "(m + 1) * N // M"),
+    ("[N]", "N > 0", "m * (N + 1) // M"),
+    ("[N]", "M == N * G + 1", "m // G"),
+    ("[N]", "M >= N * G", "m // G"),
+    ("[M // 2]", "", "m % (M // 2)"),
+    ("[M // 2]", "M % 3 == 0", "m % (M // 2)"),
+    ("[M // 2]", "M % 2 == 0", "m % (M // 2 + 1)"),
+    ("[M]", "", "i32(m)"),  # of a tensor with more rows it is another number
+    ("[M]", "M <= 65536", "i32(m) * 65536 // 65536"),
+    ("[M]", "k >= 0, k < M", "i32(k)"),
+    ("[8]", "", "(i32(k) >> 28) + 8"),
+    ("[8]", "", "abs(i32(k)) % 8 + 1"),
+    ("[M]", "M <= 4096", "i32(m) * i32(m) * i32(m) // (M * M)"),
 ]
 TEMPLATE = """
 template t(x: T[M, N], s: T{dims}, k: int, G: const int = 8, flag: const bool = false) -> y: T[M, N]
@@ -113,6 +143,14 @@ def test_unproven(case: tuple[str, str, str]) -> None:
             "(s: f32[N // 32]) -> y: f32[M, N]",
             "a guard, 'where N % 32 == 0'; else add 'else 0'",
         ),
+        ("s[n * G // N]", "(s: f32[G]) -> y: f32[M, N]", "a guard, 'where G > 0'; else add"),
+        ("s[n % (N // 2)]", "(s: f32[N // 2]) -> y: f32[M, N]", "a guard, 'where N // 2 > 0'; else add"),
+        ("s[n // (N // G)]", "(s: f32[G]) -> y: f32[M, N]", "a guard, 'where N % G == 0'; else add"),
+        (
+            "s[minimum(maximum(i32(load x[m, n]), 0), G - 1)]",
+            "(s: f32[G]) -> y: f32[M, N]",
+            "a guard, 'where G > 0'; else add",
+        ),
         ("s[n // 16]", "(s: f32[N // 32]) -> y: f32[M, N]", "add 'else 0' after s[n // 16], or"),
         ("s[3]", "(s: f32[N]) -> y: f32[M, N]", "a guard, 'where N > 3'; else add 'else 0'"),
         ("s[m]", "(s: f32[N]) -> y: f32[M, N]", "did you mean 'n'? Else add 'else 0' after s[m], or"),
@@ -134,6 +172,97 @@ def test_a_negative_constant_that_divides_a_dimension_is_refused_by_the_call() -
     shapes = {"x": TensorInfo("f32", (4, 4)), "s": TensorInfo("f32", (2,)), "k": 1, "G": -2}
     with pytest.raises(TdslError, match="must be positive"):
         resolve(kernel, shapes)
+
+
+CONDITIONS = [  # what is tested, with i loaded; a subscript of M; whether it is proven
+    ("i >= 0 and i < M", "i", True),
+    ("not (i < 0 or i >= M)", "i", True),
+    ("0 <= i and M > i", "i", True),
+    ("i > 0 and i <= M", "i - 1", True),
+    ("k >= 0 and k < M - 1", "k + 1", True),
+    ("j > 0", "j - 1", True),
+    ("j + 1 < M", "j + 1", True),
+    ("i == 3 and M > 3", "i", True),
+    ("i >= 0", "i", False),
+    ("i >= 0 or i < M", "i", False),
+    ("not (i < 0 and i >= M)", "i", False),
+    ("i >= 0 and i <= M", "i", False),
+    ("i >= 0 and i < N", "i", False),
+    ("changed >= 0 and changed < M", "changed", False),
+    ("i * 4 >= 0 and i * 4 < M", "i", False),  # i * 4 may have wrapped around
+    ("i >= 0 and i < M", "i + 1 - 1", False),  # and so may i + 1
+    ("i >= 0 and load ids[0] < M", "i", False),
+    ("j > 0", "j - 2", False),
+    ("k >= 0", "k", False),
+    (
+        "wide >= 0 and wide < M",
+        "wide + 1 - 1",
+        True,
+    ),  # no dimension has so many indices that 64 bits overflow
+    ("wide >= 0 and wide < M", "(wide * 1024) // 1024", True),
+    ("wide >= 0 and wide < M", "wide * wide // wide", False),
+    ("wide + 1 > 0 and wide < M", "wide + 1 - 1", False),
+    ("i32(wide) >= 0 and i32(wide) < M", "i32(wide)", True),
+    ("i32(wide) >= 0 and i32(wide) < M", "wide", False),
+    ("wide >= 0 and wide < M", "i32(wide)", False),
+    ("wide >= 0 and wide < M and M < 100", "i32(wide)", True),
+    ("i < M", "abs(i)", False),
+    ("i >= 0 and i < M", "abs(i)", True),
+    ("i >= 0 and i < M", "maximum(i, 0)", True),
+]
+
+
+@pytest.mark.parametrize("case", CONDITIONS, ids=str)
+def test_a_condition_is_known_in_its_branch(case: tuple[str, str, bool]) -> None:
+    condition, subscript, proven = case
+    source = f"""
+template t(x: T[M, N], ids: i32[M], far: i64[M], k: int) -> y: T[M, N]:
+    for m, n in grid(M by 16, N by 16):
+        changed = 0
+        changed += k
+        for j in M:
+            i = load ids[m.start]
+            wide = load far[m.start]
+            if {condition}:
+                seen = load x[{subscript}, n]
+            else:
+                pass
+            if not ({condition}):
+                pass
+            else:
+                seen = load x[{subscript}, n]
+        store y[m, n] = k
+"""
+    assert problems(source) == (set() if proven else {Code.OUT_OF_BOUNDS})
+    swapped = source.replace(f"if {condition}", f"if not ({condition})")
+    assert Code.OUT_OF_BOUNDS in problems(swapped)  # nor is it known anywhere else
+    behind = source.replace(f"if {condition}:", "if k > 7:")
+    assert Code.OUT_OF_BOUNDS in problems(behind)
+
+
+def test_while_a_guard_has_a_mistake_nothing_is_needless() -> None:
+    source = """
+template t(x: T[M], s: T[N]) -> y: T[M]
+where Q % 2 == 0:
+    for m in grid(M by 16):
+        store y[m] = load x[m] + (load s[m] else 0)
+"""
+    assert problems(source) == {Code.UNKNOWN_NAME}
+
+
+def test_where_no_call_comes_nothing_is_needless() -> None:
+    source = """
+template t(x: T[M, N], ids: i32[N]) -> y: T[M, N]:
+    for m, n in grid(M by 16, N by 16):
+        v = load x[m, n] + load ids[n]
+        if {condition}:
+            v += load x[load ids[n], n] unchecked
+        store y[m, n] = v
+"""
+    for condition in ("-M // 3 > 0", "M > 3 and M < 2", "M > 3"):
+        assert problems(source.format(condition=condition)) == set()
+    needless = source.replace("x[load ids[n], n]", "x[m, n]").format(condition="M > 3")
+    assert problems(needless) == {Code.NEEDLESS_OPTION}
 
 
 LOOPS = [
@@ -251,7 +380,7 @@ where M > 0 or M <= 0{guard}:
     for m, n in grid(M by 2, N by 2):
         for j in {rng.choice(["0", "0", "1", "m.start"])} to {stop} by 2:
             seen = load s[{subscript}]
-        store y[m, n] = load x[m, n] + load s[0] else 0
+        store y[m, n] = load x[m, n]
 """
         if problems(source):
             continue
@@ -260,6 +389,93 @@ where M > 0 or M <= 0{guard}:
         for sizes in itertools.product(range(8), repeat=2):
             check_lanes(kernel, dict(zip("MN", sizes, strict=True)), source)
     assert proven > CASES // 10
+
+
+TESTS = [
+    "i >= 0 and i < M",
+    "k >= 0 and k < M",
+    "i >= 0 and i < N",
+    "i > 0 and i <= N",
+    "i >= 0",
+    "i < M",
+    "i < N",
+    "i <= N",
+    "j > 0",
+    "j < N",
+    "k >= 0",
+    "k < M",
+    "i == k",
+    "j + 1 < M",
+    "i >= 1",
+]
+PLACES = ["i", "k", "j", "i - 1", "j - 1", "j + 1", "k + j", "m - j", "i // 2", "i % M", "minimum(i, M - 1)"]
+PLACES += [
+    "m // (M // N)",
+    "m * N // M",
+    "m % (M // 2)",
+    "(m + i) // 2",
+    "maximum(k, j)",
+    "i * N + n",
+    "k * 2",
+]
+CUT = [", M % N == 0", ", M == 2 * N", ", N > 0", ", M % 2 == 0", ", N % 2 == 0, M == N", "", "", ", M >= 2"]
+
+
+def test_what_a_branch_proves_is_true() -> None:
+    rng = random.Random(7)
+    proven = 0
+    for _ in range(CASES // 2):
+        tests = [rng.choice(TESTS) for _ in range(rng.choice([1, 1, 2]))]
+        first = rng.choice([" and ", " and ", " or "]).join(tests)
+        places = rng.choice(PLACES), rng.choice(PLACES)
+        source = f"""
+template t(x: T[M, N], ids: i64[M], s: T[{rng.choice(["M", "N", "N", "M // 2", "M * N", "M + 1"])}], k: int) -> y: T[M, N]
+where M > 0 or M <= 0{rng.choice(CUT)}:
+    for m, n in grid(M by 2, N by 2):
+        i = load ids[m.start]
+        for j in {rng.choice(["N", "M", "0 to m.stop"])}:
+            if {rng.choice(["", "", "not "])}({first}):
+                seen = load s[{places[0]}]
+            elif {rng.choice(TESTS)} and i > 0:
+                seen = load s[{places[1]}]
+        store y[m, n] = load x[m, n] + k
+"""
+        if problems(source):
+            # One of the two may be proven.
+            source = source.replace(
+                f"load s[{places[1]}]", "load s[0] unchecked" if rng.random() < 0.9 else "0"
+            )
+            if problems(source):
+                continue
+        proven += 1
+        (kernel,) = check_text(Source("<test>", source))
+        for sizes in itertools.product(range(6), repeat=2):
+            check_branches(rng, kernel, dict(zip("MN", sizes, strict=True)), source)
+    assert proven > CASES // 30
+
+
+HELD = list(itertools.product(range(-2, 7), repeat=2))  # what i and k may be
+
+
+def check_branches(rng: random.Random, kernel: ir.Kernel, sizes: Mapping[str, int], source: str) -> None:
+    if not all(value(guard, sizes) for guard in kernel.guards):
+        return
+    (dim,) = kernel.tensor("s").dims
+    assert not isinstance(dim, ir.RestDim)
+    size = value(dim, sizes)
+    (loop,) = (node for node in ir.walk(kernel) if isinstance(node, ir.For))
+    (branch,) = (node for node in ir.walk(kernel) if isinstance(node, ir.If))
+    for names in lanes([*kernel.grid, loop.tile], dict(sizes)):
+        for i, k in rng.sample(HELD, 8):
+            values = {**names, "i": i, "k": k}
+            for condition, body in branch.branches:
+                if value(condition, values):
+                    for load in (
+                        node for each in body for node in ir.walk(each) if isinstance(node, ir.Load)
+                    ):
+                        at = value(load.subscripts[0].value, values)
+                        assert load.unchecked or 0 <= at < size, f"{source}\n{values}"
+                    break
 
 
 def check_lanes(kernel: ir.Kernel, sizes: Mapping[str, int], source: str) -> None:
@@ -282,8 +498,9 @@ def lanes(tiles: list[ir.Tile], names: dict[str, int]) -> Iterator[dict[str, int
         return
     tile, *others = tiles
     start, stop = value(tile.start, names), value(tile.stop, names)
-    for first in range(start, stop, 2):
-        end = min(first + 2, stop)
+    step = 1 if tile.scalar else 2
+    for first in range(start, stop, step):
+        end = min(first + step, stop)
         for lane in range(first, end):
             edges = {f"{tile.key}.start": first, f"{tile.key}.stop": end}
             yield from lanes(others, {**names, **edges, tile.key: lane})
@@ -297,6 +514,10 @@ def value(expr: ir.Expr, names: Mapping[str, int]) -> int:
             return names[name]
         case ir.TileRef(tile=tile):
             return names[tile.key]
+        case ir.VarRef(name=name) | ir.ParamRef(name=name):
+            return names[name]
+        case ir.Unary(op="not", operand=operand):
+            return not value(operand, names)
         case ir.TileEdge(tile=tile, edge=edge):
             return names[f"{tile.key}.{edge}"]
         case ir.Binary(op=op, left=left, right=right):

@@ -63,7 +63,7 @@ def test_types(check: Check, value: str, text: str) -> None:
         ("sum(v, n, n)", "bad-call: 'sum' names a tile twice"),
         (
             "max(v, 0)",
-            "bad-call: 'max' wants the name of a tile; '0' is none (lane by lane, use 'maximum(a, b)')",
+            "bad-call: 'max' wants the name of a tile; '0' is none (lane by lane, use 'maximum(a, b)'; along a tile, 'max(x, n)')",
         ),
         ("argmax(v, m, n)", "bad-call: 'argmax' takes 2 arguments; this has 3"),
         (
@@ -79,7 +79,11 @@ def test_types(check: Check, value: str, text: str) -> None:
         ("zeros(m, m)", "bad-call: 'zeros' names a tile twice"),
         ("max(load b[m, n], n)", "dtype-mismatch: 'max' needs numbers"),
         ("exp(load e[n, j])", "dtype-mismatch: 'exp' does not work on f8e4m3"),
-        ("dot(v, v)", "axis-mismatch: 'dot' needs exactly one shared tile; 'v' and 'v' share m and n"),
+        (
+            "dot(v, v)",
+            "axis-mismatch: 'dot' needs exactly one shared tile; 'v' and 'v' share m and n "
+            "(sum(v * v, m, n) contracts both",
+        ),
         (
             "dot(v, load i[m])",
             "dtype-mismatch: 'dot' multiplies floats with floats, or integers with integers",

@@ -46,7 +46,7 @@ INOUT = "(inout x: T[M, N], a: const bool) -> y: T[M, N]"
         ("store x[m, n] = load x[m, n] * load x[m, n]", []),
         ("store x[m, n] = 0", []),
         ("if a:\n    store x[m, n] = load x[m, n]\nelse:\n    store x[m, n] = load x[m, n] + 1", []),
-        ("v = load x[m, 0] else 0\nstore x[m, n] = v", ["inout-race"]),
+        ("v = load x[0, n]\nstore x[m, n] = v", ["inout-race"]),
         ("j = whole(N)\nv = sum(load x[m, j], j)\nstore x[m, n] = v", ["inout-race"]),
         ("store x[m, n] = 0\nv = load x[m, n]", ["inout-race"]),
         ("v = load x[m, n]", ["not-stored"]),
@@ -56,3 +56,47 @@ INOUT = "(inout x: T[M, N], a: const bool) -> y: T[M, N]"
 def test_inout(mistakes: Mistakes, body: str, codes: list[str]) -> None:
     found = mistakes(body + "\nstore y[m, n] = 1 if a else 0", INOUT)
     assert [line.split(":")[0] for line in found] == codes
+
+
+@pytest.mark.parametrize(
+    ("loop", "where", "subscripts", "covers"),
+    [
+        ("g * W to (g + 1) * W", "C == G * W", "n, c", True),
+        ("g * W to g * W + W", "C == G * W", "n, c", True),
+        ("g * (C // G) to (g + 1) * (C // G)", "C % G == 0", "n, c", True),
+        ("g * W to (g + 1) * W", "C == G * W + 1", "n, c", False),
+        ("g * W to (g + 1) * W - 1", "C == G * W", "n, c", False),
+        ("(g + 1) * W to (g + 2) * W", "C == G * W", "n, c", False),
+        ("n * W to (n + 1) * W", "C == G * W", "n, c", False),
+        ("n * W to (n + 1) * W", "C == N * W", "n, c", False),  # of every n, another part, and not of every g
+        ("g * W to (g + 1) * W", "N == G * W, C == G * W", "c, c", False),
+    ],
+)
+def test_a_dimension_in_parts(
+    mistakes: Mistakes, loop: str, where: str, subscripts: str, covers: bool
+) -> None:
+    found = mistakes(
+        f"for c in {loop} by 16:\n    store y[{subscripts}] = 1",
+        f"(x: f32[N, C], w: f32[W], v: f32[G]) -> y: f32[N, C]\nwhere {where}",
+        grid="n, g in grid(N, G)",
+    )
+    codes = {line.split(":")[0] for line in found} - {"unused-input"}  # W is not in all of the loops
+    assert codes <= {"partial-store", "out-of-bounds", "stored-twice"} and bool(codes) != covers
+
+
+@pytest.mark.parametrize(
+    ("signature", "unused"),
+    [
+        ("(x: T[M, N], like: T[S]) -> y: T[M, N, S]", False),
+        ("(x: T[M, N], like: T[2 * S + 1]) -> y: T[M, N, S]", False),
+        ("(x: T[M, N], like: T[S], s: T[S]) -> y: T[M, N, S]", True),
+        ("(x: T[M, N], like: T[N], s: T[S]) -> y: T[M, N, S]", True),
+        ("(x: T[M, N], like: T[K], s: T[S]) -> y: T[M, N, S]", True),
+    ],
+)
+def test_a_tensor_may_be_there_for_its_size(mistakes: Mistakes, signature: str, unused: bool) -> None:
+    more = " + load s[s_]" if " s: " in signature else ""
+    found = mistakes(
+        f"store y[m, n, s_] = load x[m, n]{more}", signature, grid="m, n, s_ in grid(M by 16, N by 16, S)"
+    )
+    assert [line.split(":")[0] for line in found] == (["unused-input"] if unused else [])

@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tdsl.diagnostics import TdslError
+from tdsl.pipeline import load
+from tdsl.source import Source
+
 Check = Callable[..., str]
 Mistakes = Callable[..., list[str]]
 SIGNATURE = (
@@ -80,3 +84,18 @@ def test_wrong(mistakes: Mistakes, value: str, said: str) -> None:
 def test_strings_are_compared_at_compile_time(check: Check) -> None:
     body = "v = load x[m, n]\nif mode == 'double':\n    v = v * 2\nstore y[m, n] = v"
     assert "if at compile time mode == 'double'" in check(body, "(x: T[M, N], mode: const str) -> y: T[M, N]")
+
+
+@pytest.mark.parametrize(
+    ("value", "help"),
+    [
+        ("where(load x[m, n] > 2.0 | isnan(load x[m, n]), 1, 2)", "(a > b) | c"),
+        ("where(isnan(load x[m, n]) & load x[m, n] > 2.0, 1, 2)", "(a > b) & c"),
+        ("where(load i[m] > 2 & load i[m] < 9, 1, 2)", "write '(load i[m] > 2) & (load i[m] < ...)'"),
+    ],
+)
+def test_bits_bind_tighter_than_comparisons(value: str, help: str) -> None:
+    text = f"template f(x: f32[M, N], i: i32[M]) -> y: f32[M, N]:\n    for m, n in grid(M by 16, N by 16):\n        store y[m, n] = {value}\n"
+    with pytest.raises(TdslError) as caught:
+        load(Source("<test>", text))
+    assert help in str(caught.value)

@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tdsl.diagnostics import TdslError
+from tdsl.pipeline import check_text
+from tdsl.source import Source
+
 Check = Callable[..., str]
 Mistakes = Callable[..., list[str]]
 
@@ -41,15 +45,6 @@ def test_a_mistake_is_told_once(mistakes: Mistakes) -> None:
     assert mistakes(body) == ["unknown-name: there is no 'unknown' here"]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "near"),
-    [("float16", "f16"), ("bfloat16", "bf16"), ("int64", "i64"), ("f31", "f32"), ("half", "f16")],
-)
-def test_foreign_dtypes(mistakes: Mistakes, dtype: str, near: str) -> None:
-    body = f"a = zeros(m, n, dtype={dtype})\nstore y[m, n] = load x[m, n] + a"
-    assert mistakes(body) == [f"unknown-dtype: '{dtype}' is no dtype (did you mean '{near}'?)"]
-
-
 def test_a_name_of_an_ended_loop(mistakes: Mistakes) -> None:
     body = "for k in N by 16:\n    a = load x[m, k]\nstore y[m, n] = sum(a, n) + k"
     assert mistakes(body) == [
@@ -57,3 +52,11 @@ def test_a_name_of_an_ended_loop(mistakes: Mistakes) -> None:
         "(to keep it, declare it before the loop: a = zeros(...))",
         "escaped-value: 'k' is a tile, and its loop has ended (use 'k' inside its loop)",
     ]
+
+
+def test_a_missing_name_shows_where_else_it_is_used() -> None:
+    text = "template t(x: f32[M]) -> y: f32[M]:\n    for m in grid(M by 64):\n        a = eps\n        store y[m] = eps * load x[m]"
+    with pytest.raises(TdslError) as caught:
+        check_text(Source("<test>", text))
+    (mistake,) = caught.value.diagnostics
+    assert [(repr(label.span), label.text) for label in mistake.labels] == [("<test>:4:22", "and here")]

@@ -3,6 +3,7 @@
 python -m tests.fuzz --graphs 2000 --seed 1 --jobs 2       random graphs; exits with 1 if one fails
 python -m tests.fuzz --seed 1 --only 17                    one of them again, with its program and whole error
 python -m tests.fuzz --faults                              does it find what is planted?
+python -m tests.fuzz --census --graphs 20000               after a change of what is drawn: `constructs` again
 """
 
 from __future__ import annotations
@@ -44,7 +45,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--save", action="store_true", help="keep each failure, reduced, for --saved")
     parser.add_argument("--saved", action="store_true", help="run every case that was kept")
     parser.add_argument("--seconds", type=float, help="stop after this long")
+    parser.add_argument(
+        "--census", action="store_true", help="find graphs that have every construct in every situation"
+    )
+    parser.add_argument("--coverage", action="store_true", help="what of tdsl no graph's template reaches")
     options = parser.parse_args(arguments)
+    if options.coverage:
+        from tests.fuzz.visits import report
+
+        report(options.seed, range(options.first, options.first + options.graphs))
+        return 0
+    if options.census:
+        from tests.fuzz.constructs import record, recorded
+
+        left = record(options.graphs)
+        print(f"{len(recorded())} graphs kept; {len(left)} pairs not met")
+        for construct, situation in sorted(left):
+            print(f"    {construct}: {situation}")
+        return 1 if left else 0
     device = options.device or ("cuda" if _has_gpu() else "cpu")
     with Pool(jobs=options.jobs, device=device) as pool:
         if options.saved:
@@ -230,9 +248,9 @@ def find_fault(pool: Pool, honest: Pool, seed: int, indices: range, name: str) -
     for answer in pool.run(Task(seed=seed, index=index, fault=name) for index in indices):
         tried += 1
         if answer.kind != "ok":
-            # What fails without the fault, too, says nothing of the fault.
+            # What fails in the same way without the fault, too, says nothing of the fault.
             (without,) = honest.run([Task(seed=seed, index=answer.task.index)])
-            if without.kind == "ok":
+            if without.kind != answer.kind:
                 return tried, answer
     return tried, None
 

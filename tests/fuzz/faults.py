@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -18,11 +19,22 @@ from unittest import mock
 
 import torch
 
-from tdsl import ir, operators
-from tdsl.lower import expressions, points, specialization, tiles
-from tdsl.lower.inductor import bindings, buffer, kernel, launch, lowering, placement, zeros
+from tdsl import builtins, ir, operators, signature
+from tdsl.lower import expressions, extents, lanes, points, specialization, tiles
+from tdsl.lower.inductor import (
+    bindings,
+    buffer,
+    kernel,
+    launch,
+    lowering,
+    obstacles,
+    placement,
+    zeros,
+)
 from tdsl.lower.inductor.kernel import TemplateKernel
 from tdsl.lower.triton import StoreSlot
+from tdsl.refusal import Reason
+from tdsl.types import BOOL, DTYPES
 
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
 
@@ -141,7 +153,10 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     with (
         mock.patch.object(expressions, "NAN_AWARE_REDUCTIONS", {}),
-        mock.patch.object(expressions, "NAN_AWARE", {}),
+        mock.patch.dict(
+            builtins.FUNCTIONS,
+            {name: replace(builtins.FUNCTIONS[name], floats=None) for name in ("maximum", "minimum")},
+        ),
     ):
         yield
 
@@ -166,6 +181,57 @@ def _() -> Iterator[None]:
         "neutralized",
         lambda old, self, value, tile, neutral: value if neutral == "0" else old(self, value, tile, neutral),
     ):
+        yield
+
+
+@fault("lanes that do not exist are sorted")
+def _() -> Iterator[None]:
+    with around(lanes._Lanes, "sorted", _unmasked), around(lanes._Lanes, "order", _unmasked):
+        yield
+
+
+@fault("lanes that do not exist are counted")
+def _() -> Iterator[None]:
+    with around(lanes._Lanes, "counts", _unmasked):
+        yield
+
+
+def _unmasked(old: Any, self: Any, value: Any) -> Any:
+    with mock.patch.object(self.expressions, "neutralized", lambda value, tile, neutral: value):
+        return old(self, value)
+
+
+@fault("an index outside of a tile is not replaced")
+def _() -> Iterator[None]:
+    def taken(old: Any, self: Any, value: Any) -> Any:
+        index = self.expr.arguments[:1]
+        with mock.patch.object(self, "expr", replace(self.expr, arguments=index)):
+            return old(self, value)
+
+    with around(lanes._Lanes, "taken", taken):
+        yield
+
+
+@fault("NaN sorted by its bits")
+def _() -> Iterator[None]:
+    def keys(old: Any, self: Any, value: Any, *, one_zero: bool) -> Any:
+        found = old(self, value, one_zero=one_zero)
+        for number in lanes._NAN.values():
+            found = replace(found, text=found.text.replace(f", {number})", ", 0)"))
+        return found
+
+    with around(lanes._Lanes, "keys", keys):
+        yield
+
+
+@fault("a tile is turned as a whole block")
+def _() -> Iterator[None]:
+    def turned(old: Any, self: Any) -> Any:
+        found = old(self)
+        last = f"{self.tiles.block(self.tile)} - 1"
+        return replace(found, text=f"{last} - {self.lanes((self.tile,))}")
+
+    with around(lanes._Lanes, "reversed", turned):
         yield
 
 
@@ -531,10 +597,10 @@ def _() -> Iterator[None]:
 
 @fault("quotients rounded towards zero")
 def _() -> Iterator[None]:
-    def floored(old: Any, self: Any, expr: Any, left: Any, right: Any, tiles_: Any) -> Any:
-        return old(self, expr, replace(left, nonnegative=True), replace(right, nonnegative=True), tiles_)
+    def rounded(old: Any, self: Any, op: str, left: Any, right: Any, common: Any) -> Any:
+        return old(self, op, replace(left, nonnegative=True), replace(right, nonnegative=True), common)
 
-    with around(expressions.Expressions, "_floored", floored):
+    with around(expressions.Expressions, "_rounded", rounded):
         yield
 
 
@@ -545,6 +611,90 @@ def _() -> Iterator[None]:
             return old(self, expr, acc)
 
     with around(expressions.Expressions, "_dot", dot):
+        yield
+
+
+# Branches, sizes, gradients, reasons
+
+
+@fault("a branch loses its store")
+def _() -> Iterator[None]:
+    def store(old: Any, self: Any, slot: Any, position: int) -> Any:
+        first = self.__dict__.setdefault("_first_stores", {}).setdefault(slot.param, position)
+        return old(self, slot, position) if position == first else ["pass"]
+
+    with around(TemplateKernel, "_store", store):
+        yield
+
+
+@fault("a branch loses its epilogue")
+def _() -> Iterator[None]:
+    def setup(old: Any, self: Any, slot: Any, position: int) -> None:
+        old(self, slot, position)
+        if position != kernel.store_positions(self.call, slot.param)[0]:
+            self._epilogue_nodes_by_subgraph[self._captured[position]] = []
+
+    with around(TemplateKernel, "_setup_store", setup):
+        yield
+
+
+@fault("sizes rounded towards zero")
+def _() -> Iterator[None]:
+    def binary(old: Any, expr: Any, op: str, left: Any, right: Any) -> Any:
+        if op == "//" and isinstance(left, int) and isinstance(right, int) and right:
+            return int(left / right)
+        return old(expr, op, left, right)
+
+    with around(signature, "_binary", binary):
+        yield
+
+
+@fault("sizes of a kernel rounded towards zero")
+def _() -> Iterator[None]:
+    def printed(old: Any, extent: Any) -> str:
+        with mock.patch.object(extents, "is_nonnegative", lambda extent: True):
+            text: str = old(extent)
+        return text
+
+    with around(extents, "triton", printed):
+        yield
+
+
+@fault("a size taken for a number that is compiled")
+def _() -> Iterator[None]:
+    with around(expressions.Expressions, "_known", lambda old, self, expr: expr.type.constant):
+        yield
+
+
+@fault("NaN lost by argmax and argmin")
+def _() -> Iterator[None]:
+    def reduce(old: Any, self: Any, expr: Any, *args: Any) -> Any:
+        x = expr.operand
+        if expr.function in ("argmax", "argmin") and DTYPES[self.dtype(x)].category == 2:
+            least = -math.inf if expr.function == "argmax" else math.inf
+            scalar = ir.Type(dtype=x.type.dtype, constant=True)
+            number = ir.Constant(span=x.span, type=scalar, value=least)
+            test = ir.Binary(span=x.span, type=replace(x.type, dtype=BOOL), op="!=", left=x, right=x)
+            x = ir.Elementwise(span=x.span, type=x.type, function="where", arguments=(test, number, x))
+        return old(self, replace(expr, operand=x), *args)
+
+    with around(expressions.Expressions, "_reduce", reduce):
+        yield
+
+
+@fault("a reference in autocast's dtype")
+def _() -> Iterator[None]:
+    with mock.patch.object(operators, "_without_autocast", lambda device: contextlib.nullcontext()):
+        yield
+
+
+@fault("a false reason")
+def _() -> Iterator[None]:
+    false = Reason(text="it reads a tensor as a whole, not element by element", help="nothing")
+    with (
+        mock.patch.object(obstacles, "_why_not_before", lambda *args: false),
+        mock.patch.object(obstacles, "_why_not_behind", lambda *args: false),
+    ):
         yield
 
 

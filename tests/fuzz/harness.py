@@ -8,8 +8,10 @@ What a case looks like is below, in `Case`; who makes cases is `programs`' busin
 
 from __future__ import annotations
 
+import dis
 import math
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,8 @@ DTYPES = {
     "i8": torch.int8,
     "u8": torch.uint8,
     "bool": torch.bool,
+    "f8e4m3": torch.float8_e4m3fn,
+    "f8e5m2": torch.float8_e5m2,
 }
 
 
@@ -46,7 +50,7 @@ D = Dtypes(**DTYPES)
 
 
 class Failure(Exception):
-    """`kind` is 'mismatch', 'refused', 'crash', 'unfused' or 'pytorch'; the text says where."""
+    """`kind` is 'mismatch', 'refused', 'crash', 'unfused', 'reason' or 'pytorch'; the text says where."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -81,6 +85,9 @@ class Case:
     dynamic: bool | None = None
     eager: bool = False  # also run uncompiled, through the eager launch
     again: bool = True  # once more the first run, on memory that is full of poison again
+    unbacked: bool = False  # some sizes are known only when the program runs
+    gradient: bool = False  # what it says of every float input is compared, too
+    autocast: bool = False  # called where PyTorch would take float32 for bfloat16: not in a template
     calls: int = 1
     tolerance: float = 1.0
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -134,9 +141,70 @@ def over(function: Callable[..., Any], x: torch.Tensor, want: str, letter: str, 
     """A reduction (or a running sum) along one letter; `x` may have one element there that stands for all."""
     d = want.index(letter)
     x = x.expand([size if i == d else n for i, n in enumerate(x.shape)])
-    if function is torch.cumsum:
-        return torch.cumsum(x, d)
+    if function in (torch.cumsum, torch.cumprod):
+        return function(x, d)
     return function(x, d, keepdim=True)
+
+
+def along(function: Callable[..., Any], x: torch.Tensor, want: str, letter: str, size: int) -> torch.Tensor:
+    """What has an element for each along one letter: another order of them, or places."""
+    d = want.index(letter)
+    return function(x.expand([size if i == d else n for i, n in enumerate(x.shape)]), (d,))
+
+
+def ascending(x: torch.Tensor, d: tuple[int]) -> torch.Tensor:
+    return x.sort(dim=d[0], stable=True)[0]
+
+
+def descending(x: torch.Tensor, d: tuple[int]) -> torch.Tensor:
+    return x.sort(dim=d[0], stable=True, descending=True)[0]
+
+
+def places(x: torch.Tensor, d: tuple[int]) -> torch.Tensor:
+    return x.sort(dim=d[0], stable=True)[1]
+
+
+def places_down(x: torch.Tensor, d: tuple[int]) -> torch.Tensor:
+    return x.sort(dim=d[0], stable=True, descending=True)[1]
+
+
+def taken(x: torch.Tensor, want: str, letter: str, size: int, index: Any, other: Any) -> torch.Tensor:
+    """The elements of `x` at an index along one letter, or `other` where there is none."""
+    d = want.index(letter)
+    x = x.expand([size if i == d else n for i, n in enumerate(x.shape)])
+    edge = torch.full_like(x.sum(d, keepdim=True), other).to(x.dtype)
+    index = torch.as_tensor(index, device=x.device)
+    inside = (index >= 0) & (index < size)
+    index = torch.where(inside, index, size)
+    index = index.reshape([1] * (x.ndim - index.ndim) + list(index.shape))
+    rows = torch.broadcast_shapes(
+        x.sum(d, keepdim=True).shape, [1 if i == d else n for i, n in enumerate(index.shape)]
+    )
+    x = torch.cat([x, edge], d)
+    x = x.expand([x.shape[d] if i == d else n for i, n in enumerate(rows)])
+    return x.gather(d, index.expand([index.shape[d] if i == d else n for i, n in enumerate(rows)]))
+
+
+def seven(x: torch.Tensor, want: str, letter: str, size: int, other: Any = 1) -> torch.Tensor:
+    """The first seven along one letter, `other` where there are fewer."""
+    d = want.index(letter)
+    index = torch.arange(7, device=x.device).reshape([7 if i == d else 1 for i in range(x.ndim)])
+    return taken(x, want, letter, size, index, other)
+
+
+def weighed(x: torch.Tensor, want: str, letter: str) -> torch.Tensor:
+    """Once the first along a letter, twice the second, three times the third."""
+    d = want.index(letter)
+    return sum(x.narrow(d, i, 1) * (i + 1) for i in range(3))
+
+
+def counted(x: torch.Tensor, want: str, letter: str, size: int) -> torch.Tensor:
+    """At every third place from 0 how many do not hold, from 1 how many do, from 2 nothing."""
+    d = want.index(letter)
+    x = x.expand([size if i == d else n for i, n in enumerate(x.shape)]).long()
+    there = x.sum(d, keepdim=True)
+    at = (torch.arange(size, device=x.device) % 3).reshape([size if i == d else 1 for i in range(x.ndim)])
+    return torch.where(at == 0, size - there, torch.where(at == 1, there, 0))
 
 
 def least_common(function: Callable[..., Any], x: Any, y: Any) -> Any:
@@ -170,6 +238,34 @@ def gathered(table: torch.Tensor, ids: torch.Tensor, fill: Any) -> torch.Tensor:
         return torch.full((ids.shape[0], table.shape[1]), fill, device=table.device).to(wide(table).dtype)
     rows = wide(table)[ids.clamp(0, table.shape[0] - 1)]
     return torch.where(inside[:, None], rows, fill).to(rows.dtype)
+
+
+def chosen(conditions: Sequence[Any], values: Sequence[Any]) -> Any:
+    """What the first condition that holds says, or the last value: of numbers, or element by element."""
+    found = values[-1]
+    for condition, value in reversed(list(zip(conditions, values, strict=False))):
+        if isinstance(condition, torch.Tensor):
+            found = torch.where(condition, value, found)
+        elif condition:
+            found = value
+    return found
+
+
+def picked(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """`x[rows, columns]`, or 0 where it has no such element."""
+    x = torch.nn.functional.pad(wide(x), (0, 1, 0, 1))  # so that there is one
+    rows, columns = torch.broadcast_tensors(rows, columns)
+    inside = (rows >= 0) & (rows < x.shape[0] - 1) & (columns >= 0) & (columns < x.shape[1] - 1)
+    return torch.where(inside, x[rows.clamp(0, x.shape[0] - 1), columns.clamp(0, x.shape[1] - 1)], 0).to(
+        x.dtype
+    )
+
+
+def scattered(x: torch.Tensor, ids: torch.Tensor, size: int) -> torch.Tensor:
+    """Sums of the elements of `x` that have the same number, for each number that is inside."""
+    inside = (ids >= 0) & (ids < size)
+    zeros = torch.zeros(size, dtype=x.dtype, device=x.device)
+    return zeros.index_add(0, ids.long().clamp(0, size - 1), torch.where(inside, x, 0))
 
 
 # Memory
@@ -244,7 +340,7 @@ class Input:
         """The memory around it, with nothing in its place."""
         if self.flat is None:
             return None
-        self.value.zero_()
+        self.value.detach().zero_()
         return self.flat
 
 
@@ -294,10 +390,15 @@ def make_input(name: str, spec: Mapping[str, Any], at_run: int, run: Mapping[str
 def draw(
     values: Any, size: Sequence[int], dtype: torch.dtype, run: Mapping[str, int], generator: Any
 ) -> torch.Tensor:
-    """('ints', lo, hi), ('bits',), ('normal', scale), ('special', lo, hi): with NaN, infinities and zeros of both signs."""
+    """('ints', lo, hi), ('bits',), ('count', n): so many ones, ('normal', scale), ('special', lo, hi): with NaN,
+    infinities and zeros of both signs."""
     kind, *rest = values
     if kind == "bits":
         return torch.randint(0, 2, size, generator=generator).to(dtype)
+    if kind == "count":
+        ones = torch.zeros(size, dtype=torch.int64)
+        ones[torch.randperm(size[0], generator=generator)[: number_of(rest[0], run)]] = 1
+        return ones.to(dtype)
     if kind == "normal":
         return (torch.randn(size, generator=generator, dtype=torch.float64) * rest[0]).to(dtype)
     low, high = (number_of(part, run) for part in rest[:2])
@@ -331,6 +432,8 @@ def compare(where: str, actual: Any, expected: Any, case: Case, truth: Any) -> N
         got, wanted = getattr(actual, name), getattr(expected, name)
         if got != wanted:
             raise Failure("mismatch", f"{where} has {name} {got}, expected {wanted}")
+    if actual.dtype.itemsize == 1 and actual.is_floating_point():
+        actual, expected = actual.float(), expected.float()  # PyTorch compares no float8
     if case.exact or not actual.is_floating_point():
         wrong = actual != expected
         if actual.is_floating_point():
@@ -371,20 +474,24 @@ def compare(where: str, actual: Any, expected: Any, case: Case, truth: Any) -> N
 def check(case: Case, device: Any) -> Statistics:
     """Runs the case; raises Failure, of the kind 'pytorch' if PyTorch alone gets it wrong, too."""
     try:
-        return _check(case, torch.device(device))
+        with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=case.unbacked):
+            return _check(case, torch.device(device))
     except Failure as failure:
         if failure.kind == "mismatch" and _is_wrong_without_templates(case, torch.device(device)):
             raise Failure("pytorch", failure.message) from failure
         raise
     except Exception as error:
+        dependent = case.unbacked and "data-dependent" in str(error)
+        if dependent and _is_wrong_without_templates(case, torch.device(device), refused=True):
+            raise Failure("pytorch", str(error)[:300]) from error
         text = f"{type(error).__name__}: {error}".strip()
         refused = "TdslError" in type(error).__name__ or "TdslError" in text or "error[" in text
         # Inductor's own words come first, what it wraps in the middle, and advice at the end.
         raise Failure("refused" if refused else "crash", text[:3000]) from error
 
 
-def _is_wrong_without_templates(case: Case, device: torch.device) -> bool:
-    """Whether the compiled program differs from eager also with a reference in place of each template.
+def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: bool = False) -> bool:
+    """Whether the compiled program differs from eager (or is refused) also with a reference in place of each template.
 
     PyTorch 2.13 moves what reads a view behind a write in place to it (`reorder_for_locality`, on a CPU).
     It rounds here like eager: else its own epilogues, unrounded by default, would excuse a template's.
@@ -395,29 +502,40 @@ def _is_wrong_without_templates(case: Case, device: torch.device) -> bool:
         dynamic=case.dynamic,
         options={"emulate_precision_casts": True},
     )
+    torch._dynamo.reset()
     try:
-        for at_run, run in enumerate(case.runs):
-            expected = expected_of(case, references, at_run, run, device)
-            _run(case, compiled, at_run, run, device, expected, "without templates: ")
+        with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=case.unbacked):
+            for at_run, run in enumerate(case.runs):
+                expected = expected_of(case, references, at_run, run, device)
+                _run(case, compiled, at_run, run, device, expected, "without templates: ")
     except Failure as failure:
-        return failure.kind == "mismatch"
+        return failure.kind == "mismatch" and not refused
     except Exception:
-        return False
+        return refused
     return False
 
 
 def _check(case: Case, device: torch.device) -> Statistics:
+    from tdsl import refusal
     from tdsl.testing import count_kernels
 
     references = SimpleNamespace(**{name: template.reference for name, template in case.templates.items()})
     kernels = SimpleNamespace(**case.templates)
+
+    def cast(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any) -> Any:
+            with torch.autocast(device.type, torch.bfloat16, enabled=case.autocast):
+                return function(*args)
+
+        return called
+
     wanted = [expected_of(case, references, at_run, run, device) for at_run, run in enumerate(case.runs)]
     if case.eager:
         for at_run, run in enumerate(case.runs[:1]):
             with eager_allocations():
                 _run(
                     case,
-                    lambda *args: case.program(kernels, *args),
+                    cast(lambda *args: case.program(kernels, *args)),
                     at_run,
                     run,
                     device,
@@ -428,14 +546,14 @@ def _check(case: Case, device: torch.device) -> Statistics:
     def program(*args: Any) -> Any:
         return case.program(kernels, *args)
 
-    compiled = torch.compile(program, fullgraph=True, dynamic=case.dynamic)
+    compiled = cast(torch.compile(program, fullgraph=True, dynamic=case.dynamic))
     prepared = [inputs_of(case, at_run, run, device, mark=True) for at_run, run in enumerate(case.runs)]
 
     def every_run() -> None:
         for at_run, run in enumerate(case.runs):
             _run(case, compiled, at_run, run, device, wanted[at_run], "", prepared[at_run])
 
-    with watched_allocations():
+    with watched_allocations(), refusal.watch() as refusals:
         counted = count_kernels(every_run)
         ALLOCATIONS.check()
         if case.again:
@@ -444,14 +562,61 @@ def _check(case: Case, device: torch.device) -> Statistics:
     text = "\n".join(
         line for code in counted.code for line in code.splitlines() if not line.lstrip().startswith("#")
     )
+    for each in refusals:
+        check_reason(each, case)
     made = text.count("custom_kernel=True")
     empty = any(0 in run.values() for run in case.runs)
     if not empty:
         if "torch.ops.tdsl." in text:
             raise Failure("unfused", "a template stayed a call of its operator")
-        if made < case.calls * max(1, len(counted.code)) and case.calls:
+        graphs = 1 if case.gradient else max(1, len(counted.code))  # a graph of gradients has no templates
+        if made < case.calls * graphs and case.calls:
             raise Failure("unfused", f"{case.calls} calls of templates became {made} kernels")
     return Statistics(kernels=counted.kernels, templates=made, compiles=len(counted.code), calls=case.calls)
+
+
+VIEWS = {
+    "t",
+    "transpose",
+    "permute",
+    "view",
+    "reshape",
+    "expand",
+    "unsqueeze",
+    "flip",
+    "squeeze",
+    "contiguous",
+}
+
+
+def check_reason(refusal: Any, case: Case) -> None:
+    """Whether what is said to be in the way is there: in the template, in the graph's operators, in the program."""
+    text = refusal.reason
+    operators = [name for name in refusal.targets if name.startswith(("aten.", "prims."))]
+    if "nofuse" in text and "nofuse" not in refusal.span.source.text:
+        why = "the template says nothing like it"
+    elif re.search("as a whole|reduction|not pointwise|elements of more than one block", text) and all(
+        is_pointwise(name) for name in operators
+    ):
+        why = f"it is pointwise: {', '.join(operators)}"
+    elif re.search("transposed|slice of", text) and not (case.gradient or has_views(case.program)):
+        why = "the program has no view"
+    else:
+        return
+    raise Failure("reason", f"'{text}' is said of {', '.join(refusal.nodes)} at {refusal.point}; {why}")
+
+
+def is_pointwise(name: str) -> bool:
+    found = torch.ops
+    for part in name.split("."):
+        found = getattr(found, part)
+    return torch.Tag.pointwise in found.tags or name.startswith(("prims.convert", "aten.full", "aten.clone"))
+
+
+def has_views(program: Callable[..., Any]) -> bool:
+    """Whether a program has anything that changes the order or the number of elements."""
+    code = list(dis.get_instructions(program))
+    return any(step.argval in VIEWS or "SUBSCR" in step.opname or "SLICE" in step.opname for step in code)
 
 
 @contextmanager
@@ -493,25 +658,50 @@ class Expected:
 
 def expected_of(case: Case, references: Any, at_run: int, run: Mapping[str, int], device: Any) -> Expected:
     inputs = inputs_of(case, at_run, run, device)
-    result = [copy_of(leaf) for leaf in leaves(case.program(references, *(item.value for item in inputs)))]
+
+    def program(*args: Any) -> Any:
+        return case.program(references, *args)
+
+    result = [copy_of(leaf) for leaf in outcome(case, program, [item.value for item in inputs])]
     values = [copy_of(item.value) for item in inputs]
     truth: list[Any] = [None] * len(result)
     truth_inputs: list[Any] = [None] * len(values)
     if not case.exact:
         inputs_64 = [
             value.double().clone()
-            if isinstance(value, torch.Tensor) and value.is_floating_point()
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype.itemsize > 1
             else copy_of(value)
             for value in (item.value for item in inputs_of(case, at_run, run, device))
         ]
         with float64():
-            truth = [copy_of(leaf) for leaf in leaves(case.program(references, *inputs_64))]
+            truth = [copy_of(leaf) for leaf in outcome(case, program, inputs_64)]
         truth_inputs = inputs_64
     return Expected(result, values, [item.bare() for item in inputs], truth, truth_inputs)
 
 
+def outcome(case: Case, function: Callable[..., Any], inputs: Sequence[Any]) -> list[Any]:
+    """What a program returns, and what a sum over it changes with each float input, if that is asked."""
+    if not case.gradient:
+        return leaves(function(*inputs))
+    floats = [
+        x for x in inputs if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dtype.itemsize > 1
+    ]
+    for x in floats:
+        x.requires_grad_()
+    result = leaves(function(*inputs))
+    sums = [
+        (leaf.double() * (torch.arange(leaf.numel(), device=leaf.device) % 7 - 2).reshape(leaf.shape)).sum()
+        for leaf in result
+        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.requires_grad
+    ]
+    # A reference may read none of them for these sizes, where a template's call depends on all that it was given.
+    found = torch.autograd.grad(sum(sums), floats, allow_unused=True) if sums else [None] * len(floats)
+    grads = [torch.zeros_like(x) if grad is None else grad for x, grad in zip(floats, found, strict=True)]
+    return [leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in [*result, *grads]]
+
+
 def copy_of(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else value
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager
@@ -539,7 +729,7 @@ def _run(
     inputs: list[Input] | None = None,
 ) -> None:
     inputs = inputs or inputs_of(case, at_run, run, device, mark=not prefix)
-    result = leaves(function(*(item.value for item in inputs)))
+    result = outcome(case, function, [item.value for item in inputs])
     prefix = f"{prefix}run {at_run}: " if len(case.runs) > 1 else prefix
     if len(result) != len(expected.result):
         raise Failure("mismatch", f"{prefix}{len(result)} results, expected {len(expected.result)}")
@@ -548,7 +738,8 @@ def _run(
     for name, item, want, truth in zip(
         case.inputs, inputs, expected.inputs, expected.truth_inputs, strict=True
     ):
-        compare(f"{prefix}argument {name} afterwards", item.value, want, case, truth)
+        value = item.value.detach() if isinstance(item.value, torch.Tensor) else item.value
+        compare(f"{prefix}argument {name} afterwards", value, want, case, truth)
     for name, item, want in zip(case.inputs, inputs, expected.bare, strict=True):
         bare = item.bare()
         if bare is not None and not torch.equal(bits(bare), bits(want)):

@@ -24,9 +24,11 @@ from typing import Any
 from tests.fuzz import harness
 from tests.fuzz.examples import example
 from tests.fuzz.harness import Case, number_of
+from tests.fuzz.scenes import affine, scene
 from tests.fuzz.templates import LONGEST, Param, Template, fits, is_float, promoted, smooth, template
 
 HARNESS = Path(harness.__file__)
+FLOAT8 = ("f8e4m3", "f8e5m2")
 COST = 40  # programs of one launch, about
 
 
@@ -52,6 +54,9 @@ class Plan:
     dynamic: bool | None = None
     eager: bool = False
     again: bool = True
+    unbacked: bool = False  # the rows of some inputs are as many as a tensor says
+    gradient: bool = False
+    autocast: bool = False
     tolerance: float = 1.0
     families: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
@@ -72,7 +77,8 @@ class Plan:
         parts.append(
             f"CASE = Case(\n    templates={{{templates}}},\n    program=program,\n    inputs={inputs},\n"
             f"    runs={[dict(run) for run in self.runs]!r},\n    exact={self.exact}, signed={self.signed}, "
-            f"dynamic={self.dynamic}, eager={self.eager}, again={self.again}, calls={1 if calls else 0}, tolerance={self.tolerance},\n)\n"
+            f"dynamic={self.dynamic}, eager={self.eager}, again={self.again}, calls={1 if calls else 0}, tolerance={self.tolerance},\n"
+            f"    unbacked={self.unbacked}, gradient={self.gradient}, autocast={self.autocast},\n)\n"
         )
         return "\n\n".join(parts)
 
@@ -208,6 +214,7 @@ class Builder:
         self.lines: list[str] = []
         self.symbols: dict[str, list[int]] = {}
         self.fixed: set[str] = set()
+        self.known: set[str] = set()
         self.templates: list[Template] = []
         self.features: set[str] = set()
         self.count = 0
@@ -221,7 +228,7 @@ class Builder:
         if self.exact:
             self.mode = rng.choices(["plain", "special", "signed"], [0.85, 0.1, 0.05])[0]
         # An infinity among positive numbers stays one in a sum, where a NaN would hide what else is wrong.
-        self.positive = self.mode == "special" and rng.random() < 0.5
+        self.positive = self.mode == "special" and rng.random() < 0.7
         # More than 2^31 elements from the first to the last of an input.
         self.huge = self.mode == "plain" and self.exact and not self.dynamic and rng.random() < 0.03
         self.mutating = rng.random() < 0.3 and self.mode == "plain" and self.exact
@@ -495,8 +502,8 @@ class Builder:
                 return self.define(f"~{value.name}", self.like(value))
             dtype = rng.choice(["f32", "i32"])
             return self.define(f"{value.name}.to(D.{dtype})", self.like(value, dtype=dtype))
-        if value.dtype in ("i8", "u8", "i16"):
-            dtype = rng.choice(["f32", "i32"])
+        if value.dtype in ("i8", "u8", "i16", *FLOAT8):
+            dtype = rng.choice(["f32", "i32"]) if value.dtype not in FLOAT8 else "f32"
             return self.define(f"{value.name}.to(D.{dtype})", self.like(value, dtype=dtype))
         if not self.exact and is_float(value.dtype):
             if kind < 0.55:
@@ -562,7 +569,7 @@ class Builder:
             for other in self.values
             if (other.dims == value.dims or (other.dims and broadcasts(other.dims, value.dims)))
             and other is not value
-            and other.dtype != "bool"
+            and other.dtype not in ("bool", *FLOAT8)
             and not other.rounded
         ]
         columns = [
@@ -570,7 +577,7 @@ class Builder:
             for other in self.values
             if len(value.dims) > 1
             and other.dims == value.dims[:-1]
-            and other.dtype != "bool"
+            and other.dtype not in ("bool", *FLOAT8)
             and not other.rounded
         ]
         if columns and rng.random() < 0.4:
@@ -690,10 +697,23 @@ class Builder:
                     binding[dim] = self.dimension(dim, made)
         for output in made.outputs:
             for dim in output.dims:
+                if dim in made.computed:
+                    text = made.computed[dim]
+                    binding[dim] = (
+                        "(" + re.sub(r"[A-Z]", lambda found: binding[found.group()][0], text) + ")",
+                    )
+                elif dim.isdigit():
+                    binding[dim] = (dim,)
                 assert dim in binding, (dim, made.text)
         self.fixed |= {
             name
             for dim in made.fixed
+            for token in binding.get(dim, ())
+            for name in re.findall(r"[A-Z]", token)
+        }
+        self.known |= {
+            name
+            for dim in made.known
             for token in binding.get(dim, ())
             for name in re.findall(r"[A-Z]", token)
         }
@@ -706,6 +726,8 @@ class Builder:
                 given.append((param, self.scalar(param)))
             elif param.kind == "const":
                 given.append((param, repr(param.value)))
+            elif param.kind == "default":
+                continue
             elif param.optional and rng.random() < 0.45:
                 given.append((param, "None"))
             else:
@@ -828,6 +850,8 @@ class Builder:
             return found
         if param.inout:
             return self.mutated(param, tuple(dims))
+        if param.dtype in FLOAT8:
+            return self.fresh(dims, param.dtype, param.bound)  # PyTorch has no more than casts of these
         known = [
             value for value in self.values if value.dims == tuple(dims) and self.convertible(value, param)
         ]
@@ -876,6 +900,8 @@ class Builder:
         return value
 
     def convertible(self, value: Value, param: Param) -> bool:
+        if {value.dtype, param.dtype} & {*FLOAT8} and value.dtype != param.dtype:
+            return False
         if param.least is not None or (self.mode == "signed" and value.dtype != param.dtype):
             return False
         if param.dtype == "u8":
@@ -966,7 +992,7 @@ class Builder:
         known = [
             v
             for v in self.values
-            if v.writable and v.dims and v.dtype not in ("bool", "i8", "u8", "i16") and not v.rounded
+            if v.writable and v.dims and v.dtype not in ("bool", "i8", "u8", "i16", *FLOAT8) and not v.rounded
         ]
         if not known:
             return
@@ -1036,6 +1062,19 @@ class Builder:
         unique = {made.name: made for made in self.templates}
         if self.dynamic:
             self.features.add("dynamic")
+        exact = self.exact
+        dtypes = [spec.get("dtype") for spec in self.inputs.values()] + [value.dtype for value in self.values]
+        narrow = not {"f16", "bf16"}.isdisjoint(dtypes)
+        affine = any(
+            made.family == "affine" for made in self.templates
+        )  # its reference is what autocast changes
+        gradient = not exact and not self.used_inout and rng.random() < (0.7 if affine else 0.2)
+        # On a GPU autocast changes what PyTorch's own functions say of float16 and bfloat16: `exp` and `square` give float32.
+        autocast = not narrow and rng.random() < (0.08 if exact else 0.8 if affine else 0.3)
+        unbacked = self.unbacked() if rng.random() < 0.13 else False
+        for name, there in (("gradient", gradient), ("autocast", autocast), ("unbacked", unbacked)):
+            if there:
+                self.features.add(name)
         return Plan(
             label=self.label,
             templates=tuple(Call(name=t.name, text=t.text, reference=t.reference) for t in unique.values()),
@@ -1049,14 +1088,48 @@ class Builder:
             eager=rng.random() < (0.5 if "overlapping" in self.features else 0.12),
             again=rng.random() < 0.3 or any("accumulate" in made.text for made in self.templates),
             tolerance=max(t.tolerance for t in unique.values()) * 4,
+            unbacked=unbacked,
+            gradient=gradient,
+            autocast=autocast,
             families=tuple(t.family for t in unique.values()),
             features=tuple(sorted(self.features)),
         )
 
+    def unbacked(self) -> bool:
+        """Some inputs lose rows, as many as another tensor says; False where nothing can."""
+        given = {name: spec for name, spec in self.inputs.items() if "shape" in spec}
+        text = {name: [*map(str, spec["shape"]), str(spec["values"])] for name, spec in given.items()}
+        found = []
+        for symbol, sizes in self.symbols.items():
+            rows = [
+                name for name, words in text.items() if words[0] == symbol and not given[name].get("huge")
+            ]
+            others = [word for name, words in text.items() for word in words[name in rows :]]
+            elsewhere = any(re.search(rf"\b{symbol}\b", word) for word in others)
+            if rows and min(sizes) > 1 and symbol not in self.fixed | self.known and not elsewhere:
+                found.append((symbol, rows))
+        if not found:
+            return False
+        symbol, rows = self.rng.choice(found)
+        which = f"x{len(self.inputs)}"
+        self.inputs[which] = {"shape": [f"{symbol} + 3"], "dtype": "i32", "values": ("count", symbol)}
+        lines = [f"v900 = {which}.nonzero().squeeze(1)"]
+        for at, name in enumerate(rows):
+            self.inputs[name]["shape"][0] = f"{symbol} + 3"
+            lines.append(f"v{901 + at} = {name}[v900]")
+            self.lines = [re.sub(rf"\b{name}\b", f"v{901 + at}", line) for line in self.lines]
+        self.lines = [*lines, *self.lines]
+        return True
+
     def draw(self, name: str) -> Template:
         rng = self.rng
         if not self.exact:
-            return example(rng, name, exact=False) if rng.random() < 0.7 else smooth(rng, name)
+            which = rng.choices(["example", "smooth", "scene", "affine"], [0.45, 0.15, 0.25, 0.15])[0]
+            if which == "scene":
+                return scene(rng, name, exact=False)
+            if which == "affine":
+                return affine(rng, name)
+            return example(rng, name, exact=False) if which == "example" else smooth(rng, name)
         if self.huge:
             while True:
                 found = template(rng, name, "elementwise")
@@ -1070,6 +1143,8 @@ class Builder:
                     return found
         if rng.random() < 0.12 and self.mode == "plain":
             return example(rng, name, exact=True)
+        if self.mode == "special" and rng.random() < 0.5:
+            return scene(rng, name, odd=True)
         for _ in range(60):
             made = template(rng, name)
             if self.mode == "signed" and (made.family != "elementwise" or not sign_safe(made)):
@@ -1091,6 +1166,8 @@ def sign_safe(made: Template) -> bool:
 
 def special_safe(made: Template) -> bool:
     """Whether NaN and infinities have one meaning: no conversion to integers, no place of a maximum."""
+    if made.special is not None:
+        return made.special
     if made.family not in ("elementwise", "rows", "product"):
         return False
     return not re.search(r"arg|i32\(|i64\(|//|%|cumsum|count|atomic|: i", made.text) and any(

@@ -19,10 +19,20 @@ import torch
 from tests.fuzz.harness import DTYPES
 
 DIGITS = {"f16": 11, "bf16": 8, "f32": 24, "f64": 53}
-LARGEST = {"i8": 127, "u8": 255, "i16": 32767, "i32": 2**31 - 1, "i64": 2**53, "bool": 1}
+LARGEST = {
+    "i8": 127,
+    "u8": 255,
+    "i16": 32767,
+    "i32": 2**31 - 1,
+    "i64": 2**53,
+    "bool": 1,
+    "f8e4m3": 16,
+    "f8e5m2": 8,
+}
 LONGEST = 80  # no dimension that something is summed along is longer
 OPTIONS = ("num_warps", "num_stages")
-NAMES = "adefghij"  # of parameters; tiles have others
+SELDOM = {"num_ctas": 1, "maxnreg": 128, "epilogue_subtile": 2, "persistent": 1, "tma": 1}
+NAMES = "adefghijloruwx"  # of parameters; tiles have others
 
 
 class Redraw(Exception):
@@ -73,7 +83,7 @@ class Param:
     dims: tuple[str, ...] = ()
     dtype: str = "f32"
     bound: float = 1  # the largest magnitude that may come in
-    kind: str = "tensor"  # 'tensor', 'ids', 'float', 'int', 'const'
+    kind: str = "tensor"  # 'tensor', 'ids', 'float', 'int', 'const'; 'default': a constant that no call gives
     optional: bool = False
     inout: bool = False
     value: object = None  # of a scalar or a constant
@@ -101,10 +111,17 @@ class Template:
     outputs: list[Output]
     blocks: dict[str, int]  # dimension -> the block that runs; 1 for a scalar index
     fixed: set[str] = field(default_factory=set)  # dimensions that cannot be dynamic
+    known: set[str] = field(default_factory=set)  # dimensions that a kernel is compiled for, each size anew
     nonempty: set[str] = field(default_factory=set)  # dimensions that are at least 1
     multiples: dict[str, int] = field(default_factory=dict)
     exact: bool = True
     smooth: bool = False  # nothing in it jumps
+    special: bool | None = (
+        None  # whether NaN and infinities mean in it what they do in PyTorch, if that is known
+    )
+    computed: dict[str, str] = field(
+        default_factory=dict
+    )  # dimensions of outputs that are calculated -> in Python
     tolerance: float = 1.0
 
 
@@ -158,7 +175,12 @@ class Draft:
 
     def spelled(self, dtype: str) -> str:
         """A dtype, or the variable T that stands for it."""
-        if self.variable is None and dtype != "bool" and not self.concrete and self.rng.random() < 0.6:
+        if (
+            self.variable is None
+            and dtype not in ("bool", "i16", "f8e4m3", "f8e5m2")
+            and not self.concrete
+            and self.rng.random() < 0.6
+        ):
             alike = [("f16", "bf16", "f32"), ("f64", "f32"), ("i32", "i64"), ("i8", "u8"), ("u8", "i8")]
             others = next((some for some in alike if dtype in some), (dtype,))
             self.variable = ("T", dtype)
@@ -168,8 +190,13 @@ class Draft:
             return self.variable[0]
         return dtype
 
+    def next_name(self) -> str:
+        if len(self.params) == len(NAMES):
+            raise Redraw
+        return NAMES[len(self.params)]
+
     def tensor(self, dims: Sequence[str], dtype: str, bound: float, **more: object) -> Param:
-        name = NAMES[len(self.params)]
+        name = self.next_name()
         # The variable's dtype must come from a tensor that is there.
         kind = dtype if more.get("optional") else self.spelled(dtype)
         param = Param(name=name, dims=tuple(dims), dtype=dtype, bound=bound, **more)  # type: ignore[arg-type]
@@ -178,14 +205,14 @@ class Draft:
         return self.params[-1]
 
     def scalar(self, kind: str, value: float) -> Param:
-        name = NAMES[len(self.params)]
+        name = self.next_name()
         self.params.append(
             Param(name=name, kind=kind, value=value, declared=f"{name}: {kind}", bound=abs(value))
         )
         return self.params[-1]
 
     def constant(self, kind: str, value: object) -> Param:
-        name = NAMES[len(self.params)]
+        name = self.next_name()
         self.params.append(Param(name=name, kind="const", value=value, declared=f"{name}: const {kind}"))
         return self.params[-1]
 
@@ -227,10 +254,10 @@ class Draft:
         dim = self.dim_of[letter]
         index = f"{dim} - 1 - {letter}" if reverse else f"{letter} {'+' if by > 0 else '-'} {abs(by)}"
         subscripts = ", ".join(index if tile == letter else tile for tile in tiles)
-        shown = fill if not is_float(param.dtype) else float(fill)
+        shown = fill if param.dtype[0] in "iub" else float(fill)
         other = ("true" if fill else "false") if param.dtype == "bool" else str(shown)
         return Expr(
-            dsl=f"(load {param.name}[{subscripts}] else {other})",
+            dsl=f"(load {param.name}[{subscripts}]{'' if reverse else f' else {other}'})",  # the reverse is inside
             ref=f"shifted({param.name}, {tiles!r}, W, {letter!r}, {'None' if reverse else by}, {shown})",
             tiles=frozenset(tiles),
             dtype=param.dtype,
@@ -266,6 +293,8 @@ class Draft:
 
     def calculable(self, expr: Expr) -> Expr:
         """Narrow integers and masks are widened before anything is calculated."""
+        if expr.dtype.startswith("f8"):
+            return self.cast(expr, "f32")
         return (
             self.cast(expr, self.rng.choice(["i32", "f32"]))
             if expr.dtype in ("i8", "u8", "i16", "bool")
@@ -280,9 +309,9 @@ class Draft:
             if side.dtype != dtype and not fits(dtype, side.bound, side.places):
                 return None
             del other
-        ops = ["+", "-", "*", "maximum", "minimum", "where", "where"]
+        ops = ["+", "-", "*", "maximum", "minimum", "where", "where", "//", "%"]
         if not is_float(dtype):
-            ops += ["&", "|", "^", "//", "%"]
+            ops += ["&", "|", "^", "cdiv"]
         op = self.rng.choice(ops)
         tiles = left.tiles | right.tiles
         places = max(left.places, right.places)
@@ -306,12 +335,20 @@ class Draft:
                 text = f"({left.dsl} {op} {right.dsl})", f"({left.ref} {op} {right.ref})"
                 bound = 2 ** (int(bound).bit_length() + 1)
             case _:
-                divisor = self.rng.choice([2, 3, 5, -3])
+                real = is_float(left.dtype)
+                divisor = self.rng.choice([2, 3, 5, -3, *([0.5, -1.5] if real else [])])
                 shown = f"({left.dsl} {op} {divisor})"
                 rounded = f"torch.div({left.ref}, {divisor}, rounding_mode='floor')"
-                text = shown, rounded if op == "//" else f"torch.remainder({left.ref}, {divisor})"
+                if op == "cdiv":
+                    shown = f"cdiv({left.dsl}, {divisor})"
+                    rounded = f"-torch.div(-{left.ref}, {divisor}, rounding_mode='floor')"
+                text = shown, rounded if op != "%" else f"torch.remainder({left.ref}, {divisor})"
                 tiles, bound, dtype = left.tiles, max(left.bound, 5), left.dtype
-        if is_float(dtype) and op not in ("//", "%"):
+                if real:
+                    bound, places = 2 * bound + 1, 0 if op == "//" else max(left.places, 1)
+                else:
+                    places = left.places
+        if is_float(dtype):
             text = text[0], f"{text[1]}.double()"
         made = Expr(dsl=text[0], ref=text[1], tiles=tiles, dtype=dtype, bound=bound, places=places)
         return made if made.ok() else None
@@ -350,6 +387,14 @@ class Draft:
         else:
             options.append(made(f"(({x}) << 2)", f"({y} << 2)", expr.bound * 4))
             options.append(made(f"(({x}) >> 1)", f"({y} >> 1)", expr.bound))
+            options.append(made(f"(({x}) >> 63)", f"({y} >> 63)", 1))
+            options.append(
+                made(f"(({x}) >> (({x}) & 1) * -5)", f"torch.where({y} & 1 == 1, {y} >> 63, {y})", expr.bound)
+            )
+            if expr.dtype == "i32":
+                options.append(
+                    made(f"(({x}) << (({x}) & 1) * 40)", f"torch.where({y} & 1 == 1, 0, {y})", expr.bound)
+                )
         if expr.tiles and self.rng.random() < 0.3:
             letter = self.rng.choice(sorted(expr.tiles))
             index = self.index(letter)
@@ -429,6 +474,8 @@ class Draft:
             Output(name=name, dims=dims, dtype=dtype, bound=expr.bound, places=expr.places, rounded=rounded)
         )
         spelled = "T" if self.variable == ("T", dtype) and self.rng.random() < 0.7 else dtype
+        if self.rng.random() < 0.08:
+            spelled = f"promote({spelled}, {'f16' if dtype in ('f32', 'f64') else dtype})"
         self.output_dtypes.append(spelled)
         self.dsl(f"store {name}[{', '.join(tiles)}] = {expr.dsl}")
         sizes = ", ".join(self.size(letter) for letter in self.letters)
@@ -440,13 +487,14 @@ class Draft:
         for at in range(rng.choice([1, 1, 2, 3]) if self.settings else rng.choice([0, 1])):
             items = [f"{name}={values[at % len(values)]}" for name, values in self.settings.items()]
             items += [f"{name}={rng.choice([2, 4])}" for name in OPTIONS if rng.random() < 0.6]
+            items += [f"{name}={value}" for name, value in SELDOM.items() if rng.random() < 0.12]
             if items:
                 configs.append("    config " + ", ".join(items))
         if not configs and self.settings:
             configs.append(
                 "    config " + ", ".join(f"{name}={values[0]}" for name, values in self.settings.items())
             )
-        if self.rng.random() < 0.1 and len(self.settings) > 1 and len(configs) == 1:
+        if self.rng.random() < 0.3 and self.settings and len(configs) == 1:
             (first, values), *rest = self.settings.items()
             head = "".join(
                 f", {name} in ({v[0]}, {v[1]})" if v[0] != v[1] else f", {name} in ({v[0]},)"
@@ -460,9 +508,7 @@ class Draft:
                 if param is self.params[0] or param.inout:
                     raise Redraw
                 self.params.remove(param)
-            elif (param.kind in ("float", "int") and not re.search(rf"\* {param.name}\b", written)) or (
-                param.kind == "const" and not re.search(rf"if {param.name} else", written)
-            ):
+            elif param.kind in ("float", "int", "const") and not re.search(rf"\b{param.name}\b", written):
                 self.params.remove(param)
         if self.variable is not None and not any(": T[" in param.declared for param in self.params):
             raise Redraw
@@ -479,10 +525,21 @@ class Draft:
             else f" -> ({', '.join(outs)})"
         )
         where = f"\nwhere {', '.join(self.guards)}" if self.guards else ""
+        doc = ['    "What it means."'] if rng.random() < 0.1 else []
         text = "\n".join(
-            [f"template {self.name}({declared}){arrow}{where}:", *configs, f"    {grid}", *self.lines, ""]
+            [
+                f"template {self.name}({declared}){arrow}{where}:",
+                *doc,
+                *configs,
+                f"    {grid}",
+                *self.lines,
+                "",
+            ]
         )
-        names = ", ".join(param.name for param in self.params)
+        names = ", ".join(
+            f"{param.name}={param.value!r}" if param.kind == "default" else param.name
+            for param in self.params
+        )
         defaults = [f"def {self.name}({names}):"]
         sizes = []
         seen: set[str] = set()
@@ -544,6 +601,8 @@ NUMBERS = {
     "i8": 100,
     "u8": 100,
     "i16": 500,
+    "f8e4m3": 4,
+    "f8e5m2": 4,
 }
 
 
@@ -604,9 +663,13 @@ def elementwise(rng: random.Random, name: str) -> Template:
             ["i32", "i8"],
             ["f32", "u8"],
             ["f64", "f32"],
+            ["i32", "i16"],
+            ["i32", "u8"],
+            ["f32", "f8e4m3"],
+            ["f32", "f8e5m2"],
         ]
     )
-    dtype = rng.choice(family)
+    dtype = rng.choice(family) if not family[-1].startswith("f8") else family[0]
     with_bias = draft.concrete = rng.random() < 0.25  # what is added to a variable must fit into its dtype
     first = draft.tensor(dims, dtype, magnitude(rng, dtype), inout=inout)
     leaves = [draft.load(first, draft.letters)]
@@ -1211,7 +1274,7 @@ FAMILIES: dict[str, tuple[float, Callable[[random.Random, str], Template]]] = {
     "columns": (1, columns),
     "gather": (1.3, gather),
     "running": (0.8, running),
-}
+}  # `scenes` adds its own
 
 
 def template(rng: random.Random, name: str, family: str | None = None) -> Template:

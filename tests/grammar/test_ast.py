@@ -339,3 +339,39 @@ def test_a_mistake_in_one_template_leaves_the_others() -> None:
     with pytest.raises(TdslError) as caught:
         parse(Source("<string>", text))
     assert len(caught.value.diagnostics) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "h // (H // G)",
+        "(a + b) * c",
+        "((a) + (b))",
+        "-(a + b)",
+        "not (a == b)",
+        "(a) in (1, 2)",
+        "(a) if (b) else (c)",
+        "(a ** (b)) // (-(c))",
+        "a - (b - (c - d))",
+        "where((a) == (b), (c), d) * (e)",
+    ],
+)
+def test_the_text_of_a_part_has_all_of_its_brackets(text: str) -> None:
+    (found,) = (node for node in nodes(line(f"v = {text}")) if isinstance(node, ast.Assign))
+    for node in nodes(found.value):
+        assert node.span.text.count("(") == node.span.text.count(")"), node.span.text
+    assert found.value.span.text in (text, text[1:-1])
+    again = line(f"v = {found.value.span.text}")
+    assert isinstance(again, ast.Assign)
+    assert spell(again.value) == spell(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "skip", "unchecked"),
+    [("", False, False), (" else skip", True, False), (" unchecked", False, True)],
+)
+def test_what_an_addition_does_outside(text: str, skip: bool, unchecked: bool) -> None:
+    added = line(f"accumulate dw[n]{text} += load x[n] else 0")
+    assert isinstance(added, ast.Accumulate)
+    assert (added.skip, added.unchecked) == (skip, unchecked)
+    assert spell(added.value) == "(load x[n] else 0)"

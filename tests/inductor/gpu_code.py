@@ -176,12 +176,41 @@ template largest(a: f32[M, N], d: bf16[M]) -> y: f64[M, N]:
 """
 
 
+WIDENED = """
+template widened(x: f8e4m3[N], z: f64[N]) -> (y: f64[N], w: f8e5m2[N]):
+    for n in grid(N by 128):
+        store y[n] = f64(load x[n])
+        store w[n] = f8e5m2(load z[n])
+"""
+
+BORDER = """
+template border(a: f32[M, N]) -> y: f32[2 * M, N + 1]:
+    for p, q in grid(2 * M by 4, N + 1 by 16):
+        store y[p, q] = load a[p, q - 1] else 0.0
+
+template borders(a: f32[M, N]) -> (y: f32[2 * M, N + 1], z: f32[2 * M, N + 1]):
+    for p, q in grid(2 * M by 4, N + 1 by 16):
+        v = load a[p, q - 1] else 0.0
+        store y[p, q] = v
+        store z[p, q] = v + 1
+"""
+
+
+def bordering(a: torch.Tensor) -> torch.Tensor:
+    return F.pad(a, (1, 0, 0, a.shape[0]))
+
+
 def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
     import tdsl
     from tdsl.testing import load_module
 
     product = tdsl.template(source=PRODUCT, name="product")(lambda a, b: a @ (b.double() * 2))
     largest = tdsl.template(source=LARGEST, name="largest")(lambda a, d: a.double())
+    widened = tdsl.template(source=WIDENED, name="widened")(
+        lambda x, z: (x.double(), z.to(torch.float8_e5m2))
+    )
+    border = tdsl.template(source=BORDER, name="border")(bordering)
+    borders = tdsl.template(source=BORDER, name="borders")(lambda a: (bordering(a), bordering(a) + 1))
     t = load_module(Path(__file__).with_name("templates.py"))
 
     def randn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -194,6 +223,15 @@ def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
     def several_doubles(a: torch.Tensor, d: torch.Tensor, c: torch.Tensor) -> Any:
         y = largest(a, d)
         return (c < y).double(), y * 2, torch.add(y * 2, a, alpha=2)
+
+    def float8(x: torch.Tensor, z: torch.Tensor) -> Any:
+        y, w = widened(x.int().to(x.dtype), z.to(torch.float8_e5m2).double())
+        return y.to(x.dtype), y + 1, w.double() * 2, w.bool()
+
+    def bordered(x: torch.Tensor) -> Any:
+        y = border(border(x) * 2)
+        (one, other) = borders(y.sin())
+        return torch.triu(y, 0), one.cos(), other * 2
 
     @torch.func.functionalize
     def in_place(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -230,6 +268,9 @@ def programs() -> dict[str, tuple[Callable[..., Any], Sequence[Any]]]:
         "scalars": (lambda x, w: [o * 2 for o in t.ln(x * 3, w, None, 1e-5)], (randn(40), randn(40))),
         "softmax": (lambda x: t.sm(x + 1) * 2, (randn(33, 100),)),
         "few bytes": (lambda x: t.sm(x + 1), (randn(4, 1),)),
+        "float8": (float8, (randn(256, dtype=torch.float8_e4m3fn), randn(256, dtype=torch.float64))),
+        # Strides that are sums.
+        "bordered": (bordered, (randn(7, 15, dtype=torch.float32),)),
         "in place": (in_place, (randn(10, 20, dtype=torch.float32), randn(200, dtype=torch.float32))),
         "sums": (lambda x: t.column_sums(x) + 1, (randn(70, 33),)),
         "embed": (lambda i, e: t.embed(i, e * 2) + 1, (torch.zeros(17, dtype=torch.int64), randn(30, 70))),
@@ -244,7 +285,7 @@ def main(target: str) -> None:
     properties = MI300 if TARGETS[target].backend == "hip" else H100
     for name, (program, args) in programs().items():
         for dynamic in (False, True):
-            if dynamic and name not in ("founding", "outputs"):
+            if dynamic and name not in ("founding", "outputs", "bordered"):
                 continue
             found = kernels(generate(program, args, dynamic=dynamic, properties=properties))
             for kernel, text in found.items():

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 import tdsl
 from tdsl.testing import assert_fused, load_module
+from tests.lower.held import FORMS, HELD, check_numbers
 
 t = load_module(Path(__file__).with_name("templates.py"))
 mm, ew, rn, rn_looped, sm, ln, axpy, swap = t.mm, t.ew, t.rn, t.rn_looped, t.sm, t.ln, t.axpy, t.swap
@@ -278,3 +279,74 @@ def test_gradients():
     loss = torch.compile(lambda a, b: torch.relu(mm(a, torch.sigmoid(b))).sum(), fullgraph=True)
     want = torch.autograd.grad(torch.relu(a @ torch.sigmoid(b)).sum(), (a, b))
     torch.testing.assert_close(torch.autograd.grad(loss(a, b), (a, b)), want, rtol=1e-3, atol=1e-3)
+
+
+ARITHMETIC = """
+template floats(a: T[M], b: T[N]) -> (q: T[M, N], r: T[M, N]) where T in (f16, bf16, f32, f64):
+    for m, n in grid(M by 8, N by 16):
+        store q[m, n] = load a[m] // load b[n]
+        store r[m, n] = load a[m] % load b[n]
+
+template integers(a: T[M], b: T[N]) -> (q: T[M, N], r: T[M, N], c: T[M, N], left: T[M, N], right: T[M, N])
+where T in (i8, i16, i32, i64):
+    for m, n in grid(M by 8, N by 16):
+        v = load a[m]
+        w = load b[n]
+        store q[m, n] = v // w
+        store r[m, n] = v % w
+        store c[m, n] = cdiv(v, w)
+        store left[m, n] = v << w
+        store right[m, n] = v >> w
+
+template product(a: i8[M, 12], b: i8[12, N]) -> y: i32[M, N]:
+    for m, n in grid(M by 16, N by 16):
+        k = whole(12)
+        store y[m, n] = dot(load a[m, k], load b[k, n])
+"""
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_quotients_of_floats(dtype):
+    """As PyTorch's on a CPU, in float32 where they are narrow."""
+
+    @tdsl.template(source=ARITHMETIC)
+    def floats(a, b): ...
+
+    inf = float("inf")
+    edges = [float("nan"), inf, -inf, 0.0, -0.0, 1.0, -1.0, 0.1, -0.1, 0.3, 3.0, -3.0, 7.5, 1e4, -1e-4, 59.0]
+    a = torch.cat([torch.tensor(edges), torch.randn(500) * 20]).to(dtype)
+    q, r = (each.cpu() for each in floats(a.cuda(), a.cuda()))
+    wide = a.float() if dtype.itemsize < 4 else a
+    for found, function in ((q, torch.floor_divide), (r, torch.remainder)):
+        wanted = function(wide[:, None], wide[None, :]).to(dtype)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64])
+def test_quotients_and_shifts_of_integers(dtype):
+    @tdsl.template(source=ARITHMETIC)
+    def integers(a, b): ...
+
+    info = torch.iinfo(dtype)
+    a = torch.tensor([info.min, info.min + 1, -7, -1, 0, 1, 5, info.max - 1, info.max], dtype=dtype)
+    b = torch.tensor([info.min, -64, -3, -2, 1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 100, info.max], dtype=dtype)
+    q, r, c, left, right = (each.cpu() for each in integers(a.cuda(), b.cuda()))
+    x, y = a[:, None], b[None, :]
+    up = torch.div(x, y, rounding_mode="floor") + (torch.remainder(x, y) != 0)
+    for found, wanted in ((q, x // y), (r, torch.remainder(x, y)), (c, up), (left, x << y), (right, x >> y)):
+        assert torch.equal(found, wanted.to(dtype))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", HELD)
+def test_numbers_that_a_dtype_does_not_hold(dtype, form, dynamic):
+    check_numbers(dtype, form, "cuda", dynamic=dynamic)
+
+
+def test_a_dot_of_few_lanes_of_8_bits():
+    @tdsl.template(source=ARITHMETIC)
+    def product(a, b): ...
+
+    a, b = (torch.randint(-128, 128, shape, dtype=torch.int8) for shape in ((50, 12), (12, 33)))
+    assert torch.equal(product(a.cuda(), b.cuda()).cpu(), a.int() @ b.int())

@@ -725,3 +725,62 @@ def test_torch_func_functionalize():
     result = torch.func.functionalize(function)(y, x)
     torch.testing.assert_close(result, torch.tensor([2.0, 4.0, 4.0, 2.0]))
     torch.testing.assert_close(y, torch.tensor([1.0, 2.0, 2.0, 1.0]))
+
+
+TEXT_SET = """
+template set_to(inout y: f32[N], x: f32[N]):
+    config BLOCK=16
+    for n in grid(N by BLOCK):
+        store y[n] = load x[n] * 2
+"""
+
+
+@tdsl.template(source=TEXT_SET)
+def set_to(y, x):
+    y.copy_(x * 2)
+
+
+def set_a_temporary(y, x):
+    z = y.sin()
+    set_to(z, x.exp())
+    return z + 1
+
+
+def set_what_was_changed(y, x):
+    y.mul_(2)
+    set_to(y, x.exp())
+
+
+def copied_in(y, x):
+    z = x.clone()
+    set_to(z, x.exp())
+    y.copy_(z.relu())
+    return y + 1
+
+
+def read_from_itself(y, x):
+    set_to(y, y.exp())
+    return y + x
+
+
+def shifted(y, x):
+    z = x.clone()
+    set_to(z, y[:-1])
+    y[1:].copy_(z)
+    return y * 2
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_what_is_stored_and_never_loaded(dynamic, device):
+    y, x = torch.randn(37), torch.randn(37)
+    for program, kernels in (
+        (set_a_temporary, 1),
+        (set_what_was_changed, 1),
+        (copied_in, 1),
+        (read_from_itself, 2),
+    ):
+        torch._dynamo.reset()
+        assert_fused(program, (y, x), kernels=kernels, dynamic=dynamic)
+    # C++ copies 37 numbers and doubles 38 in one kernel, Triton in two.
+    kernels = 2 if device.type == "cpu" else 3
+    assert_fused(shifted, (torch.randn(38), x), kernels=kernels, dynamic=dynamic)

@@ -144,12 +144,12 @@ def test_a_scalar_is_not_rounded_but_the_result_is(dtype, dynamic):
         assert torch.equal(got, want)
 
 
-def test_a_divisor_that_wraps_to_zero_is_an_error():
+def test_a_divisor_that_the_dtype_does_not_hold_is_what_it_is():
     source = """
 template left(a: u8[N]) -> c: u8[N]:
     for n in grid(N by 16):
         store c[n] = load a[n] % 256
 """
     left = tdsl.template(source=source, name="left")(lambda a: a % 256)
-    with pytest.raises(Exception, match="256"):
-        torch.compile(left)(torch.arange(20, dtype=torch.uint8))
+    a = torch.arange(20, dtype=torch.uint8)
+    assert torch.equal(torch.compile(left)(a), a)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import io
+import pickle
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -313,20 +319,143 @@ def test_subclasses():
     torch.testing.assert_close(t.mm(a.as_subclass(Named), b), (a @ b).as_subclass(Named))
 
 
+# Autocast
+
+
+AUTOCAST = [
+    lambda x, w, f: f(x, w),
+    lambda x, w, f: torch.autograd.grad(f(x, w).sin().sum(), (x, w)),
+    lambda x, w, f: torch.vmap(f, in_dims=(0, None))(torch.stack([x, x]).detach(), w.detach()),
+    lambda x, w, f: torch.autograd.grad(
+        torch.utils.checkpoint.checkpoint(f, x, w, use_reentrant=False).sin().sum(), (x, w)
+    ),
+]
+
+
+@pytest.mark.parametrize("interpret", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_autocast_changes_no_reference(monkeypatch, compiled, interpret):
+    if not interpret:
+        monkeypatch.setattr(operators, "interpreted", lambda: False)
+        monkeypatch.setattr("tdsl.lower.inductor.registration.interpreted", lambda: False)
+    x, w = randn(20, 33).requires_grad_(), randn(33, 40).requires_grad_()
+
+    def everything(x, w, f):
+        return [work(x, w, f) for work in AUTOCAST[: 2 if compiled else 4]]
+
+    def inside(x, w):
+        with torch.autocast("cpu", torch.bfloat16):
+            return t.mm(x, w)
+
+    work = torch.compile(everything, fullgraph=False) if compiled else everything
+    want = everything(x, w, torch.matmul)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = work(x, w, t.mm)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(everything(x, w, inside), want, rtol=1e-5, atol=2e-5)
+    program = torch.compile(lambda x, w: t.mm(x, w).sin().sum()) if compiled else inside
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = program(x, w) if compiled else program(x, w).sin().sum()
+    torch.testing.assert_close(torch.autograd.grad(loss, (x, w)), want[1], rtol=1e-5, atol=2e-5)
+
+
+def test_autocast_and_torch_func():
+    a, b = randn(3, 4), randn(4, 5)
+    want = torch.func.grad(lambda a: (a @ b).sin().sum())(a)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", enabled=False):
+            torch.testing.assert_close(torch.func.grad(lambda a: t.mm(a, b).sin().sum())(a), want)
+        for derive in (torch.func.grad, torch.func.hessian, torch.func.jacfwd):
+            with pytest.raises(TdslError, match="autocast is on"):
+                derive(lambda a: t.mm(a, b).sin().sum())(a)
+
+
+def test_an_autocast_rule_of_the_users():
+    @tdsl.template(source=t.TEXT, name="mm")
+    def cast(A, B):
+        return (A @ B) * 1
+
+    torch.library.register_autocast(cast.op, "cpu", torch.bfloat16)
+    x, w = randn(20, 33).requires_grad_(), randn(33, 40).requires_grad_()
+    assert cast(x, w).dtype == torch.float32
+    for work in (cast, torch.compile(lambda x, w: cast(x, w))):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = work(x, w)
+        assert y.dtype == torch.bfloat16
+        grads = torch.autograd.grad(y.float().sum(), (x, w))
+        assert [grad.dtype for grad in grads] == [torch.float32, torch.float32]
+
+
+# Inference tensors
+
+
+def test_an_inference_tensor_that_is_written_to():
+    with torch.inference_mode():
+        y = torch.ones(9)
+        t.axpy(y, y.clone(), 1.0)
+    for x in (torch.ones(9), y.clone()):
+        with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside InferenceMode"):
+            t.axpy(y, x, 1.0)
+    assert y.tolist() == [2] * 9
+    torch.testing.assert_close(t.ew(y[None], y[None]), torch.full((1, 9), 6.0))  # reading one is no matter
+
+
+# As a function
+
+
+class Holder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.call = t.mm
+        self.weight = torch.nn.Parameter(randn(4, 5))
+
+    def forward(self, x):
+        return self.call(x, self.weight)
+
+
+def test_pickled_and_copied_as_a_function(monkeypatch):
+    monkeypatch.setitem(sys.modules, t.__name__, t)
+    assert copy.deepcopy(t.mm) is t.mm and copy.copy(t.mm) is t.mm
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps({"f": t.mm}, protocol))["f"] is t.mm
+    assert t.mm == copy.deepcopy(t.mm) and len({t.mm, copy.copy(t.mm), t.rn}) == 2
+    file = io.BytesIO()
+    model = Holder()
+    torch.save(model, file)
+    file.seek(0)
+    back, x = torch.load(file, weights_only=False), randn(3, 4)
+    torch.testing.assert_close(back(x), model(x))
+    assert copy.deepcopy(model).call is t.mm
+    assert t.mm.__module__ == t.__name__ and t.mm.__qualname__ == "mm" and t.mm.__wrapped__ is t.mm.reference
+    assert list(inspect.signature(t.mm).parameters) == ["A", "B"]
+
+    @tdsl.template(source=DOUBLE)
+    def double(x): ...
+
+    with pytest.raises((pickle.PicklingError, AttributeError), match="local object"):
+        pickle.dumps(double)
+    assert copy.deepcopy(double) is double
+
+
 # Calls that are wrong
 
 
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: t.mm(randn(3, 4)), "'B' is missing"),
-        (lambda: t.mm(randn(3, 4), randn(4, 5), randn(5)), "takes 2 arguments; got 3"),
+        (lambda: t.mm(randn(3, 4)), r"'B' is missing; it is a tensor, T\[K, N\]"),
+        (lambda: t.mm(randn(3, 4), randn(4, 5), randn(5)), "takes 2 arguments, A, B; got 3"),
         (lambda: t.mm(randn(3, 4), C=randn(4, 5)), "no parameter 'C'"),
         (lambda: t.mm(randn(3, 4), randn(4, 5), A=randn(3, 4)), "takes 2 arguments|given twice"),
         (lambda: t.mm(randn(3, 4), A=randn(4, 5)), "'A' is given twice"),
         (lambda: t.mm(randn(3, 4), randn(5, 6)), r"'B' must have shape \[K, N\] with K = 4"),
+        (
+            lambda: t.mm(randn(3, 4), randn(6, 5).t()),
+            r"with K = 4 \(from A\); got f32\[5, 6\]",
+        ),
         (lambda: t.mm(randn(3, 4), randn(4)), "'B' must have 2 dimensions"),
-        (lambda: t.mm(randn(3, 4), randn(4, 5).double()), "'B' must be f32, as 'A' is; got f64"),
+        (lambda: t.mm(randn(3, 4), randn(4, 5).double()), "'B' must be f32, as 'A' is; got f64\\[4, 5\\]"),
         (lambda: t.mm(randn(3, 4), randn(4, 5).to("meta")), "'B' must be on cpu, as 'A' is; got meta"),
         (lambda: t.mm(randn(3, 4), [1.0]), "'B' must be a tensor"),
         (lambda: t.mm(randn(3, 4), None), "'B' must be a tensor"),
@@ -335,8 +464,12 @@ def test_subclasses():
     ],
 )
 def test_wrong_calls(call, message):
-    with pytest.raises(TdslError, match=message):
+    with pytest.raises(TdslError, match=message) as caught:
         call()
+    (mistake,) = caught.value.diagnostics
+    # What is about one parameter is said there: its declaration is underlined, and nothing else.
+    if named := re.match(r"'(\w+)' (must|is)", mistake.message):
+        assert mistake.span.text.startswith(f"{named[1]}:")
     with pytest.raises(Exception, match=message):
         torch.compile(call, fullgraph=True)()
 
@@ -430,11 +563,16 @@ template scaled(x: f32[N], factor: float, half: const bool = false) -> y: f32[N]
     torch.testing.assert_close(compiled(x, 3.0), x * 1.5 + 1)
     torch.testing.assert_close(compiled(x, 4.0), x * 2 + 1)
 
-    for half, got in ((2, "2|an int"), (1.0, "1.0|a float"), (None, "None"), ("yes", "'yes'")):
+    for half, got in (
+        (2, "2 .an int.|an int"),
+        (1.0, "1.0 .a float.|a float"),
+        (None, "None"),
+        ("yes", "'yes'( .a str.)?"),
+    ):
         for call in (scaled, torch.compile(lambda x, factor, half: scaled(x, factor, half), fullgraph=True)):
             with pytest.raises(Exception, match=f"'half' must be a bool; got ({got})"):
                 call(x, 3.0, half)
-    with pytest.raises(TdslError, match="'factor' must be a float; got True"):
+    with pytest.raises(TdslError, match="'factor' must be a float; got True \\(a bool\\)"):
         scaled(x, True)
 
     def scaled(x, factor, half=True): ...
@@ -484,7 +622,6 @@ def test_another_reference_is_another_operator():
 def test_a_call_while_triton_interprets_another_kernel(monkeypatch):
     """Triton's functions are patched then; what is seen of them must not last."""
     from tdsl.lower.inductor import interpreter
-    from tdsl.lower.inductor.private import triton_interpreter
 
     def another(x):
         return tl.sum(x)
@@ -492,7 +629,7 @@ def test_a_call_while_triton_interprets_another_kernel(monkeypatch):
     monkeypatch.setattr(interpreter, "_builtins", {})
     x, w = randn(6, 40), randn(40)
     want = torch.nn.functional.rms_norm(x, (40,), w, 1e-5)
-    patched = triton_interpreter._patch_lang(another)
+    patched = interpreter.triton_interpreter._patch_lang(another)
     try:
         torch.testing.assert_close(t.rn(x, w, 1e-5), want)
     finally:

@@ -54,7 +54,7 @@ def whole_numbers(*shape, dtype=torch.float32):
 def assert_turns(report):
     assert len(re.findall(r"for turn in range\(turns\):", report.kernel_text)) == 1
     (most,) = {
-        int(found) for text in report.code for found in re.findall(r"'python': \['min\(.*, (\d+)\)'", text)
+        int(found) for text in report.code for found in re.findall(r"'python': \['min\([^']*, (\d+)\)'", text)
     }
     assert most == (4 if DEVICE.type == "cpu" else torch.cuda.get_device_properties().multi_processor_count)
 

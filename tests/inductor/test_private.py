@@ -52,7 +52,6 @@ OVERRIDDEN = {
     ),
     private.TemplateBuffer: (
         "realize_template_input",
-        "get_allowed_prologue_inps",
         "should_allocate",
         "get_free_symbol_uses",
         "is_multi_outputs_template",
@@ -133,6 +132,17 @@ def test_the_arguments_that_ours_take():
     assert "caching_autotuner_cls" in inspect.signature(stock).parameters
 
 
+def test_a_buffer_says_where_a_prologue_may_go():
+    takes = inspect.signature(private.TemplateBuffer.__init__).parameters
+    assert private.PROLOGUE_INPUTS in takes
+    asked = {
+        "allowed_prologue_inps": "has_aliasing_or_mutation_for_prologue_fusion",
+        "load_input_fusion_allowed_inputs": "has_aliasing_or_mutation_for_producer_fusion",
+    }
+    source = inspect.getsource(inspect.getmodule(private.SchedulerNode))
+    assert f".{asked[private.PROLOGUE_INPUTS]}(" in source
+
+
 def test_what_is_known_of_the_outputs_of_a_graph():
     from torch._functorch._aot_autograd.schemas import OutputAliasInfo, ViewAndMutationMeta
 
@@ -142,8 +152,17 @@ def test_what_is_known_of_the_outputs_of_a_graph():
     assert {"non_alias", "alias_of_input", "is_input"} <= set(private.OutputType.__members__)
 
 
+def test_where_the_scheduler_looks_for_the_bytes_of_a_tensor():
+    from torch._inductor.graph import GraphLowering
+
+    text = inspect.getsource(GraphLowering.get_dep_size_hint)
+    assert "if (dep, count_bytes) not in self.dep_size_hint_cache" in text
+    assert callable(private.Dep.has_unbacked_symbols) and callable(private.Dep.get_numel)
+    assert "BUCKETIZE" in private.MemoryUsageType.__members__
+
+
 def test_what_ours_replaces_in_tritons_interpreter():
-    stock = private.triton_interpreter
+    stock = private.triton_interpreter()
     assert list(inspect.signature(stock._patch_builtin).parameters) == ["pkg", "builder", "scope"]
     assert list(inspect.signature(stock._patch_attr).parameters) == [
         "obj",
@@ -152,7 +171,7 @@ def test_what_ours_replaces_in_tritons_interpreter():
         "builder",
         "scope",
     ]
-    assert {"debug", "sanitize_overflow"} <= set(vars(private.interpreter_builder.options))
+    assert {"debug", "sanitize_overflow"} <= set(vars(stock.interpreter_builder.options))
 
 
 def test_nobody_else_imports_private_names():

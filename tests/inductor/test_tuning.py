@@ -209,7 +209,8 @@ def test_each_candidate_is_told_as_it_is_timed(timing, caplog):
 
 
 def test_what_triton_fails_to_compile_is_tried_with_more_warps(monkeypatch, caplog):
-    def precompile(self, config):
+    def precompile(self, config, *, cc_override=90):
+        assert cc_override == 90
         if config.num_warps < enough:
             raise RuntimeError("PassManager::run failed")
         return config
@@ -222,7 +223,7 @@ def test_what_triton_fails_to_compile_is_tried_with_more_warps(monkeypatch, capl
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
     enough = 16
     with pytest.raises(RuntimeError, match="PassManager"):
-        autotuner()._precompile_config(config)
+        autotuner()._precompile_config(config, cc_override=90)
 
 
 def test_torch_logs_shows_it(tmp_path):

@@ -1,6 +1,6 @@
 """Compiles one template's kernel to machine code for each kind of GPU; no GPU is needed.
 
-    python compile_targets.py FILE.tdsl FOLDER      prints one JSON object a line
+    python compile_targets.py FILE.tdsl FOLDER [TARGET ...]      prints one JSON object a line
 
 A process of its own: Triton's interpreter, in which the other tests run, is switched on for a whole process.
 """
@@ -31,7 +31,20 @@ TARGETS = {
     "sm_100": (GPUTarget("cuda", 100, 32), "cubin"),
     "gfx942": (GPUTarget("hip", "gfx942", 64), "hsaco"),
 }
-TYPES = {"bf16": "*bf16", "f32": "*fp32", "f16": "*fp16", "i32": "*i32", "i64": "*i64"}
+TYPES = {
+    "bf16": "*bf16",
+    "f32": "*fp32",
+    "f16": "*fp16",
+    "i32": "*i32",
+    "i64": "*i64",
+    "bool": "*i1",
+    "f64": "*fp64",
+    "u8": "*u8",
+    "i8": "*i8",
+    "i16": "*i16",
+    "f8e4m3": "*fp8e4nv",
+    "f8e5m2": "*fp8e5",
+}
 SCALARS = {"float": "fp32", "int": "i32"}
 ALIGNED_SIZE, BLOCK_SIZE = 1024, 64  # of a dimension, and of one that a single block covers
 
@@ -66,9 +79,10 @@ def kernels(file: str, folder: Path) -> Any:
                 yield dtype, getattr(module, source.name), signature, aligned, config
 
 
-def main(file: str, folder: Path) -> None:
+def main(file: str, folder: Path, *targets: str) -> None:
     for dtype, function, signature, aligned, config in kernels(file, folder):
-        for name, (target, binary) in TARGETS.items():
+        for name in targets or TARGETS:
+            target, binary = TARGETS[name]
             found: dict[str, object] = {"target": name, "dtype": dtype}
             try:
                 compiled = triton.compile(
@@ -83,4 +97,4 @@ def main(file: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

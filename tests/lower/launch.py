@@ -9,12 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy
 import torch
 
 from tdsl import ir
 from tdsl.lower import lower, static_axes
 from tdsl.lower.binding import Binding, TensorArg
+from tdsl.lower.extents import Signed, evaluate
+from tdsl.lower.inductor import interpreter
 from tdsl.lower.text import IMPORTS, function_text
 from tdsl.lower.triton import TritonSource
 from tdsl.pipeline import load
@@ -22,6 +23,7 @@ from tdsl.signature import TensorInfo, resolve
 from tdsl.source import Source
 from tdsl.types import DTYPES
 
+INTERPRETED = "from tdsl.lower.inductor.interpreter import *\n\n\n"  # what Triton's interpreter has not
 NAMES = {getattr(torch, info.torch): name for name, info in DTYPES.items()}
 
 
@@ -59,7 +61,11 @@ class Launch:
                 for item in (*kernel.params, *kernel.outputs)
                 if isinstance(item, ir.Tensor)
             },
-            scalars={p.name: args[p.name] for p in kernel.params if isinstance(p, ir.Scalar)},
+            scalars={
+                p.name: Signed(self._size(args[p.name])) if self.dynamic and p.type == "int" else args[p.name]
+                for p in kernel.params
+                if isinstance(p, ir.Scalar)
+            },
             consts=resolution.consts,
             hints=self.sizes,
             index_dtype=self.index_dtype,
@@ -110,15 +116,15 @@ class Launch:
         return name
 
     def _launch(self, source: TritonSource, tensors: dict[str, torch.Tensor]) -> None:
-        function = getattr(_module(self.folder, IMPORTS + self.text), source.name)
+        function = getattr(_module(self.folder, IMPORTS + INTERPRETED + self.text), source.name)
         config = source.configs[self.config]
-        grid = eval(config.grid, dict(self.sizes))
+        grid = evaluate(config.grid, self.sizes)
         if grid > 0:
             pointers = [
                 torch.as_strided(t, (t.untyped_storage().nbytes() // t.element_size(),), (1,), 0)
                 for t in (tensors[pointer.param] for pointer in source.pointers)
             ]
-            with numpy.errstate(all="ignore"):  # the interpreter calculates the lanes outside, too
+            with interpreter._calculating():
                 function[(grid,)](*pointers, *self.sizes.values(), **dict(config.constants))
 
 

@@ -7,6 +7,8 @@ import torch
 
 import tdsl
 from tdsl.testing import assert_fused
+from tests.lower.held import FORMS, HELD, check_numbers, of_numbers
+from tests.lower.targets import compiled
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, in the interpreter")
 P = 1000000007
@@ -84,17 +86,18 @@ template scaled(like: f32[M, N]) -> y: f64[M, N]:
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("k", [2**31 - 5, 2**31, 2**33 + 1])
+@pytest.mark.parametrize("k", [2**31 - 5, 2**31, 2**33 + 1, -(2**31) - 7])
 def test_a_large_integer_of_the_call(k, dynamic):
     @tdsl.template(
         source="""
 template beyond(d: f32[M], k: int) -> y: f32[M]:
     for m in grid(M by 16):
-        store y[m] = load d[(m + k) % 7] else -1
+        store y[m] = (load d[(m + k) % 7] else -1) + (load d[(m - k) % 7] else -1) + f32(m < k)
 """
     )
     def beyond(d, k):
-        return d[(torch.arange(d.shape[0]) + k) % 7]
+        m = torch.arange(d.shape[0])
+        return d[(m + k) % 7] + d[(m - k) % 7] + (m < k)
 
     args = torch.randn(21), k
     assert_fused(lambda d, k: beyond(d, k) + 1, args, kernels=1, dynamic=dynamic)
@@ -174,3 +177,87 @@ template up(x: i32[N]) -> y: i32[N]:
 
     args = (torch.arange(-20, 20, dtype=torch.int32),)
     assert_fused(lambda x: up(x + 1) * 2, args, kernels=1, dynamic=dynamic)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", HELD)
+def test_numbers_that_a_dtype_does_not_hold(dtype, form, dynamic):
+    check_numbers(dtype, form, "cpu", dynamic=dynamic)
+
+
+def test_numbers_that_a_dtype_does_not_hold_compile_for_a_gpu(tmp_path):
+    numbers = (2**31, -(2**31) - 1, 5 * 10**9)
+    compiled(
+        "".join(
+            of_numbers(dtype, form, p) for dtype in ("u8", "i16", "i32") for form in FORMS for p in numbers
+        ),
+        tmp_path,
+        ["sm_90"],
+    )
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("at", ["i32(m) * 65536 * 9", "maximum(v, 0) * maximum(v, 1)", "i8(m)", "abs(v * 2)"])
+def test_a_subscript_that_wraps_is_outside(at, dynamic):
+    """It is negative then, also where all that it is made of is not."""
+
+    @tdsl.template(
+        source=f"""
+template t(table: f32[K], x: i32[M]) -> y: f32[M]:
+    for m in grid(M by 16):
+        v = load x[m]
+        store y[m] = load table[{at}] else -1
+"""
+    )
+    def t(table, x):
+        m = torch.arange(x.shape[0], dtype=torch.int32)
+        places = {
+            "i32(m) * 65536 * 9": m * 65536 * 9,
+            "maximum(v, 0) * maximum(v, 1)": x.clamp(min=0) * x.clamp(min=1),
+            "i8(m)": m.to(torch.int8),
+            "abs(v * 2)": (x * 2).abs(),
+        }
+        place = places[at].long()
+        inside = (place >= 0) & (place < table.shape[0])
+        return torch.where(inside, table[place.clamp(0, table.shape[0] - 1)], -1.0)
+
+    numbers = [0, 1, 9, 46341, 65537, 2**30, 2**31 - 1, -(2**30), *range(7000)]
+    table, x = torch.randn(100), torch.tensor(numbers, dtype=torch.int32)
+    assert_fused(lambda table, x: t(table, x) * 2, (table, x), kernels=1, dynamic=dynamic)
+
+
+SMALL = (
+    lambda x: ~x,
+    lambda x: x + -1,
+    lambda x: x - 300,
+    lambda x: x * 300,
+    lambda x: x & 4294967295,
+    lambda x: x ^ -1,
+    lambda x: 7 - (x << 3),
+    lambda x: -x >> 1,
+    lambda x: torch.where(x > -3, x, 1),
+    lambda x: torch.where(x < 70000, -1, x).to(x.dtype),
+)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+)
+def test_fused_work_on_few_bits(dtype):
+    """What is around a template has numbers that its dtype cannot hold; they wrap in the interpreter too."""
+
+    @tdsl.template(
+        source="""
+template same(x: T[N]) -> y: T[N]
+where T in (bool, u8, i8, i16, i32, i64):
+    for n in grid(N by 16):
+        store y[n] = load x[n]
+"""
+    )
+    def same(x):
+        return x.clone()
+
+    x = torch.tensor([0, 1, 2, 3, 7, 100, 127, -1, -128, -3, 55, -100]).to(dtype)
+    work = SMALL if dtype != torch.bool else (lambda x: ~x, lambda x: x ^ True, lambda x: x | ~x)
+    assert_fused(lambda x: tuple(f(same(f(x))) for f in work), (x,), kernels=len(work))

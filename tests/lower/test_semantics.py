@@ -267,7 +267,7 @@ template vectors(A: f32[M, K], x: f32[K], P: i64[M, K], Q: i64[K, N]) -> (y: f32
 
 def test_gather_reads_else_outside(run: Launch) -> None:
     text = """
-template take(ids: i64[R], table: f32[V, N]) -> (y: f32[R, N], z: f32[R, N]):
+template taken(ids: i64[R], table: f32[V, N]) -> (y: f32[R, N], z: f32[R, N]):
     for r in grid(R by 4):
         n = whole(N)
         i = load ids[r]
@@ -330,6 +330,29 @@ template choose(x: f32[M, N], flag: i32[M], limit: int) -> y: f32[M, N]:
     same(run(text, x=x, flag=flag, limit=1), torch.where(f > 1, x * 2, torch.where(f == 0, -x, x + 1)))
 
 
+def test_conditions_that_take_lines_of_their_own(run: Launch) -> None:
+    """What the condition of a second branch loads or calculates comes after the first branch, and once."""
+    text = """
+template choose(x: f32[M, N], flag: i32[M], limit: int) -> y: f32[M, N]:
+    for b, n in grid(M, N by 4):
+        v = load x[b, n]
+        if load flag[b] > 2:
+            v = v * 2
+        elif limit % 3 == 1:
+            v = -v
+        elif load flag[b] // 2 == 0:
+            v = v + 1
+        else:
+            v = v + 2
+        store y[b, n] = v
+"""
+    x, flag = ints(5, 11), torch.tensor([0, 1, 2, 3, -1], dtype=torch.int32)
+    f = flag[:, None]
+    rest = torch.where(f // 2 == 0, x + 1, x + 2)
+    same(run(text, x=x, flag=flag, limit=3), torch.where(f > 2, x * 2, rest))
+    same(run(text, x=x, flag=flag, limit=-2), torch.where(f > 2, x * 2, -x))
+
+
 def test_compile_time_choices(run: Launch) -> None:
     text = """
 template pick(x: f32[N], b: f32[N]?, k: const int = 2, mode: const bool = false) -> y: f32[N]:
@@ -347,13 +370,13 @@ template pick(x: f32[N], b: f32[N]?, k: const int = 2, mode: const bool = false)
 
 def test_helpers_are_inlined(run: Launch) -> None:
     text = """
-def clamp(x, low, high): return minimum(maximum(x, low), high)
+def within(x, low, high): return minimum(maximum(x, low), high)
 def twice(x):
-    y = clamp(x, -2, 2)
+    y = within(x, -2, 2)
     return y + y
 template helped(x: f32[N]) -> y: f32[N]:
     for n in grid(N by 8):
-        store y[n] = twice(load x[n]) + clamp(load x[n] * 2, 0, 3)
+        store y[n] = twice(load x[n]) + within(load x[n] * 2, 0, 3)
 """
     x = ints(13)
     same(run(text, x=x), 2 * x.clamp(-2, 2) + (x * 2).clamp(0, 3))

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/*.tdsl"))
+COMPILED = [*EXAMPLES, Path(__file__).with_name("lanes.tdsl")]
 # The shared memory that one program may use, in bytes. An example's last config fits everywhere.
 SHARED = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
 SEEDS = range(5)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", COMPILED, ids=lambda path: path.stem)
 def test_compiles_for_every_target(example: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     script = Path(__file__).with_name("compile_targets.py")

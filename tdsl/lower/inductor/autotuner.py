@@ -60,12 +60,13 @@ class TemplateAutotuner(CachingAutotuner):
             options["num_ctas"] = cfg.num_ctas
         return options
 
-    def _precompile_config(self, cfg: Any) -> Any:
+    def _precompile_config(self, cfg: Any, **options: Any) -> Any:
+        # `options`: since 2.14, for which compute capability to compile.
         try:
             with _unlogged():
-                return super()._precompile_config(cfg)
+                return super()._precompile_config(cfg, **options)
         except UNREADABLE as error:
-            return self._compile_anew(cfg, error)
+            return self._compile_anew(cfg, error, **options)
         except RuntimeError as error:
             if PASS_FAILED not in str(error) or cfg.num_warps >= MOST_WARPS:
                 raise
@@ -74,7 +75,7 @@ class TemplateAutotuner(CachingAutotuner):
         log.warning(
             "Triton failed to compile %s with %s; trying num_warps=%d", self.fn.__name__, cfg, more.num_warps
         )
-        return self._precompile_config(more)
+        return self._precompile_config(more, **options)
 
     def _make_launcher(self, compile_result: Any) -> Any:
         # What does not fit on the device is returned, not raised.
@@ -89,14 +90,14 @@ class TemplateAutotuner(CachingAutotuner):
             ]
             return super()._make_launcher(made)
 
-    def _compile_anew(self, cfg: Any, error: Exception) -> Any:
+    def _compile_anew(self, cfg: Any, error: Exception, **options: Any) -> Any:
         """For machine code in Triton's cache that cannot be read or loaded."""
         log.warning(
             "the cached machine code of %s cannot be used and is compiled again: %r", self.fn.__name__, error
         )
         with triton.knobs.compilation.scope():
             triton.knobs.compilation.always_compile = True
-            return super()._precompile_config(cfg)
+            return super()._precompile_config(cfg, **options)
 
     def autotune_to_one_config(self, *args: Any, **kwargs: Any) -> None:
         # A thread that comes second finds the winner: the losers are unloaded by now.

@@ -3,16 +3,18 @@
     x: FixedLayout(size=[s0, 64], stride=[64, 1])     ->     TensorArg(shape=("ks0", 64), strides=(64, 1))
     with s0 a size that is known at run time only            and ks0 is passed as an argument: {s0: "ks0"}
 
-Sums and products of sizes become text. Anything else (a quotient, say) becomes one size of its own, which
+Sums and products of sizes are calculated in the kernel. Anything else (a quotient, say) becomes one size of its own, which
 Inductor computes on the host. The signature is checked elsewhere (`tdsl.signature`), and so is what a
 kernel needs of its sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable
 
-from tdsl.lower.binding import Extent, TensorArg
+from tdsl.lower.binding import TensorArg
+from tdsl.lower.extents import Extent, Signed, combine
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.private import (
     UNBACKED,
@@ -33,28 +35,44 @@ class Sizes:
     def __init__(self) -> None:
         self.arguments: dict[sympy.Expr, str] = {}
         self.hints: dict[str, int] = {}
+        self._guarded: dict[sympy.Expr, int] = {}
 
     def extent(self, value: int | sympy.Expr) -> Extent:
-        """The integer, or its text over size arguments."""
+        """The integer, or arithmetic over size arguments."""
         expr = V.graph.sizevars.simplify(sympy.sympify(value))
+        expr = sympy.sympify(self._guarded.get(expr, expr))
         if expr.is_Integer:
             return int(expr)
         if not _is_polynomial(expr):
             if any(symbol_is_type(symbol, UNBACKED) for symbol in expr.free_symbols):
                 # What Inductor computes on the host is computed first of all, before this number is known.
-                name = self._argument(expr)
-                self.hints[name] = size_hint(expr)
-                return name
+                return self._integer(expr)
             expr = V.graph.sizevars.lookup_precomputed_size(expr)
         for symbol in sorted(expr.free_symbols, key=str):
-            self._argument(symbol)
-        text = _spell(expr, self.arguments)
-        self.hints[text] = size_hint(expr)
-        return text
+            self._integer(symbol)
+        return self._arithmetic(expr)
+
+    def guard(self, value: int | sympy.Expr) -> None:
+        """Makes a size what it is now. Of a quotient, say, the graph's guard alone would leave the expression as it was."""
+        number = V.graph.sizevars.guard_int(value)
+        self._guarded[V.graph.sizevars.simplify(sympy.sympify(value))] = number
 
     def symbol(self, value: sympy.Symbol) -> str:
         """The name of an argument for a scalar that is known at run time only."""
         return self._argument(value)
+
+    def _integer(self, value: sympy.Expr) -> str | Signed:
+        name = self._argument(value)
+        self.hints[name] = size_hint(value)
+        return name if value.is_nonnegative else Signed(name)
+
+    def _arithmetic(self, expr: sympy.Expr) -> Extent:
+        if expr.is_Integer:
+            return int(expr)
+        if expr.is_Symbol:
+            return self._integer(expr)
+        op = "*" if expr.is_Mul else "+"
+        return functools.reduce(functools.partial(combine, op), map(self._arithmetic, expr.args))
 
     def _argument(self, value: sympy.Expr) -> str:
         return self.arguments.setdefault(value, f"ks{len(self.arguments)}")
@@ -85,18 +103,3 @@ def _is_polynomial(expr: sympy.Expr) -> bool:
         or expr.is_Integer
         or ((expr.is_Add or expr.is_Mul) and all(map(_is_polynomial, expr.args)))
     )
-
-
-def _spell(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
-    if expr.is_Symbol:
-        return names[expr]
-    if expr.is_Integer:
-        return str(int(expr))
-    if expr.is_Mul:
-        return " * ".join(_atom(part, names) for part in expr.args)
-    return " + ".join(_atom(part, names) for part in expr.args)
-
-
-def _atom(expr: sympy.Expr, names: Mapping[sympy.Symbol, str]) -> str:
-    text = _spell(expr, names)
-    return text if expr.is_Symbol or (expr.is_Integer and expr >= 0) else f"({text})"

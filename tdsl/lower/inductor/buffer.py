@@ -11,22 +11,28 @@ made it and with what reads it, like any other. What the kernel looks like is `k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tdsl.ir import Kernel
 from tdsl.lower.inductor.loops import follow
 from tdsl.lower.inductor.private import (
+    PROLOGUE_INPUTS,
     UNBACKED,
     BaseSchedulerNode,
+    Dep,
     FixedLayout,
     IRNode,
+    MemoryDep,
     MultiOutput,
     MultiOutputLayout,
     OrderedSet,
     PartialRender,
+    ReadWrites,
     TemplateBuffer,
     TensorBox,
     V,
+    note_likely_bytes,
     symbol_is_type,
     sympy,
     sympy_product,
@@ -68,16 +74,17 @@ class TemplateCall(TemplateBuffer):
         points = {slot.point: tensors[slot.param] for slot in source.load_slots()}
         # Names of the buffers that stay in memory, made there or read from there, and why.
         self.closed_inputs = _closed_inputs(source, tensors)
-        fusable = OrderedSet(
+        self.fusable_inputs = OrderedSet(
             name for node in points.values() if (name := node.get_name()) not in self.closed_inputs
         )
+        prologues: dict[str, Any] = {PROLOGUE_INPUTS: self.fusable_inputs}
         unique = list({id(node): node for node in tensors.values()}.values())
         super().__init__(
             layout=MultiOutputLayout(device=self.primary.device) if several else self.primary,
             inputs=unique,
             make_kernel_render=_make_kernel_render,
-            allowed_prologue_inps=fusable,
             named_inputs=points,
+            **prologues,
         )
         self.allow_prologue_fusion = True
         self.allow_epilogue_fusion = True
@@ -113,6 +120,9 @@ class TemplateCall(TemplateBuffer):
     def get_device(self):  # type: ignore[no-untyped-def]
         return self.primary.device
 
+    def extract_read_writes(self, normalize: bool = False) -> ReadWrites:
+        return _spelled_as_loops(super().extract_read_writes(normalize))
+
     def should_allocate(self) -> bool:
         return not isinstance(self.layout, MultiOutputLayout)
 
@@ -122,14 +132,19 @@ class TemplateCall(TemplateBuffer):
         scheduler = scheduler_node.scheduler
         for node in self.tensors.values():
             buffer = scheduler.name_to_buf.get(node.get_name())
-            if buffer is not None and node.get_name() in self.allowed_prologue_inps:
+            if buffer is not None and node.get_name() in self.fusable_inputs:
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
                 follow(producer, node.get_name(), node.get_layout())
                 # Next the scheduler keeps out whatever reads much, or calculates in f32. What a prologue
                 # costs is for `cost` to say, which the scheduling asks.
                 V.graph.invoke_quant_ops |= producer.get_operation_names()
+                for dep in producer.read_writes.writes:
+                    note_likely_bytes(dep)
         # Only what was fused behind a call writes to a tensor that exists, and `placement` looks at that.
         return False
+
+    # What releases that say `PROLOGUE_INPUTS` otherwise call it.
+    has_aliasing_or_mutation_for_producer_fusion = has_aliasing_or_mutation_for_prologue_fusion
 
     def get_free_symbol_uses(self, unbacked_only: bool = False) -> OrderedSet[sympy.Symbol]:
         uses = OrderedSet(super().get_free_symbol_uses(unbacked_only))
@@ -150,8 +165,24 @@ class OutputBuffer(MultiOutput):
     def should_allocate(self) -> bool:
         return True
 
+    def get_read_writes(self) -> ReadWrites:
+        return _spelled_as_loops(super().get_read_writes())
+
     def codegen(self, wrapper) -> None:  # type: ignore[no-untyped-def]
         """Nothing is to be unpacked: the kernel was given this buffer."""
+
+
+def _spelled_as_loops(found: ReadWrites) -> ReadWrites:
+    """With each index a sum of products, as in the loops of pointwise work: the scheduler fuses what is spelled the same, and
+    a stride may be a sum (of N + 1 columns)."""
+
+    def spelled(deps: OrderedSet[Dep]) -> OrderedSet[Dep]:
+        simplify = V.graph.sizevars.simplify
+        return OrderedSet(
+            replace(dep, index=simplify(dep.index)) if isinstance(dep, MemoryDep) else dep for dep in deps
+        )
+
+    return replace(found, reads=spelled(found.reads), writes=spelled(found.writes))
 
 
 def _closed_inputs(source: TritonSource, tensors: Mapping[str, IRNode]) -> dict[str, Reason]:
@@ -186,18 +217,18 @@ def _closed_inputs(source: TritonSource, tensors: Mapping[str, IRNode]) -> dict[
 
 def _closed_results(source: TritonSource, results: Sequence[Result]) -> dict[str, Reason]:
     """The results behind whose store nothing may go, by parameter."""
-    slots = {slot.param: slot for slot in source.store_slots()}
     closed = {}
     for result in results:
-        slot = slots.get(result.param)
-        if slot is None:
+        slots = [slot for slot in source.store_slots() if slot.param == result.param]
+        if not slots:
             closed[result.param] = Reason(
                 text=f"'{result.param}' is a sum over programs ('accumulate'), and none of them sees all of it",
                 help="store it from one program to let work in",
             )
-        elif not slot.fusable:
+        elif not all(slot.fusable for slot in slots):
             closed[result.param] = Reason(
-                text=f"the store of '{result.param}' says 'nofuse'", help="take that away to let it in"
+                text=f"{'the' if len(slots) == 1 else 'a'} store of '{result.param}' says 'nofuse'",
+                help="take that away to let it in",
             )
     return closed
 

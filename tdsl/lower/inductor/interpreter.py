@@ -3,7 +3,7 @@
     libdevice.exp(x)  on a tile in the interpreter   ->   torch.exp of the tile's array
     x * y             of bf16 tiles, likewise        ->   their product in f32, rounded once
 
-A kernel that is interpreted imports `libdevice`, `tl_math`, `absolute`, `opaque`, `nan_max`, `nan_min` and `tile_part` from here, and is
+A kernel that is interpreted imports `libdevice`, `tl_math` and the functions of `intrinsics` from here, and is
 launched through `interpreted`; a compiled one imports or defines them. Nothing else differs between the two.
 """
 
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy
@@ -21,9 +22,29 @@ import torch
 import triton.language as tl
 from triton.language import math as tl_math
 
-from tdsl.lower.inductor.private import TensorHandle, interpreter_builder, triton_interpreter
+from tdsl.lower.inductor import private
+from tdsl.lower.inductor.intrinsics import normal, uniform
 
-__all__ = ["absolute", "interpreted", "libdevice", "nan_max", "nan_min", "opaque", "tile_part", "tl_math"]
+__all__ = [
+    "absolute",
+    "floor_divided",
+    "floor_remainder",
+    "interpreted",
+    "libdevice",
+    "nan_argmax",
+    "nan_argmin",
+    "nan_max",
+    "nan_min",
+    "normal",
+    "opaque",
+    "product",
+    "tile_part",
+    "tl_math",
+    "uniform",
+]
+
+triton_interpreter = private.triton_interpreter()
+TensorHandle, interpreter_builder = triton_interpreter.TensorHandle, triton_interpreter.interpreter_builder
 
 
 class Libdevice:
@@ -45,9 +66,8 @@ def _apply(function: Callable[..., torch.Tensor], arguments: tuple[Any, ...]) ->
     tensors = [_tensor(argument) for argument in arguments]
     result = function(*tensors).numpy()
     result_type = _RESULT_TYPES.get(result.dtype.name, element)
-    shape = next(a for a in arguments if isinstance(a, tl.tensor)).shape
-    kind = tl.block_type(result_type, list(result.shape)) if shape else result_type
-    data = result if shape else result.reshape(1)
+    kind = tl.block_type(result_type, list(result.shape)) if result.shape else result_type
+    data = result if result.shape else result.reshape(1)
     return tl.tensor(TensorHandle(data, result_type), kind)
 
 
@@ -137,6 +157,14 @@ def opaque(tile: Any) -> Any:
     return tile
 
 
+def floor_divided(left: Any, right: Any) -> Any:
+    return _apply(torch.floor_divide, (left, right))
+
+
+def floor_remainder(left: Any, right: Any) -> Any:
+    return _apply(torch.remainder, (left, right))
+
+
 def nan_max(tile: Any, dim: Any) -> Any:
     return _reduced(numpy.max, tile, dim)
 
@@ -145,10 +173,25 @@ def nan_min(tile: Any, dim: Any) -> Any:
     return _reduced(numpy.min, tile, dim)
 
 
-def _reduced(function: Callable[..., Any], tile: Any, dim: Any) -> Any:
+def product(tile: Any, dim: Any) -> Any:
+    return _reduced(partial(numpy.prod, dtype=tile.handle.data.dtype), tile, dim)
+
+
+def nan_argmax(tile: Any, dim: Any) -> Any:
+    return _reduced(numpy.argmax, tile, dim, tl.int32)
+
+
+def nan_argmin(tile: Any, dim: Any) -> Any:
+    return _reduced(numpy.argmin, tile, dim, tl.int32)
+
+
+def _reduced(function: Callable[..., Any], tile: Any, dim: Any, element: Any = None) -> Any:
+    element = element or tile.dtype
     data = numpy.asarray(function(tile.handle.data, axis=int(getattr(dim, "value", dim))))
-    kind = tl.block_type(tile.dtype, list(data.shape)) if data.shape else tile.dtype
-    return tl.tensor(TensorHandle(data if data.shape else data.reshape(1), tile.dtype), kind)
+    if element is not tile.dtype:
+        data = data.astype(numpy.int32)
+    kind = tl.block_type(element, list(data.shape)) if data.shape else element
+    return tl.tensor(TensorHandle(data if data.shape else data.reshape(1), element), kind)
 
 
 def tile_part(tile: Any, part: Any, parts: Any) -> Any:
@@ -206,6 +249,13 @@ class Arithmetic:
     def get_bf16(self, value: float) -> Any:
         return _narrowed(numpy.array([value], dtype=numpy.float32), tl.bfloat16)
 
+    def get_all_ones_value(self, kind: Any) -> Any:
+        if kind.scalar == tl.int1:
+            return TensorHandle(numpy.array([True]), tl.int1)
+        return getattr(
+            self, f"get_{'u' if kind.scalar.is_int_unsigned() else ''}int{kind.scalar.int_bitwidth}"
+        )(-1)
+
     def binary_op(self, left: Any, right: Any, op: Any) -> Any:
         result = self.stock.binary_op(self.builder, _widened(left), _widened(right), op)
         return _like(result, left) if _is_narrow(left) else result
@@ -240,6 +290,20 @@ class Arithmetic:
 
     def create_fp_to_fp(self, value: Any, kind: Any, rounding_mode: Any) -> Any:
         return self.cast_impl(value, kind)
+
+
+def _constant(name: str) -> Callable[[Arithmetic, int], Any]:
+    """A number in so many bits: what is beyond them wraps, as on a GPU. NumPy refuses it."""
+
+    def constant(self: Arithmetic, value: int) -> Any:
+        dtype = numpy.dtype(name)
+        return TensorHandle(numpy.array([value & 2**64 - 1], numpy.uint64).astype(dtype), getattr(tl, name))
+
+    return constant
+
+
+for _name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
+    setattr(Arithmetic, f"get_{_name}", _constant(_name))
 
 
 _builtins: dict[Any, list[str]] = {}

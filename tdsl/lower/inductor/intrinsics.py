@@ -1,8 +1,11 @@
 """What a kernel's module imports for a GPU: an instruction or two a lane.
 
     nan_max(x, 1)         ->    tl.reduce(x, 1, the larger, or NaN)         Inductor's own compare, test and select
+    nan_argmax(x, 1)      ->    tl.reduce((x, lanes), 1, the first larger)  the first NaN, or the first of the largest
     as_stored(x)          ->    x                                           but nothing contracts across it
-    absolute(x)           ->    |x|                                         in f32, wherever it is stored
+    absolute(x)           ->    |x|                                         of f32 or i16, whatever is behind it
+    floor_divided(a, b)   ->    a / b rounded down                          of f32 or f64, as PyTorch's
+    floor_remainder(a, b) ->    what that leaves of a                       with the sign of b
     opaque(x)             ->    x                                           but nothing looks where it comes from
     tile_part(x, 1, 2)    ->    the right half of x[BLOCK_M, BLOCK_N]       what is stored in parts needs fewer registers
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra import libdevice
 
 
 @triton.jit
@@ -36,6 +40,74 @@ def nan_max(x, dim):  # type: ignore[no-untyped-def]
 @triton.jit
 def nan_min(x, dim):  # type: ignore[no-untyped-def]
     return tl.reduce(x, dim, _smaller)
+
+
+@triton.jit
+def _times(a, b):  # type: ignore[no-untyped-def]
+    return a * b
+
+
+@triton.jit
+def product(x, dim):  # type: ignore[no-untyped-def]
+    return tl.reduce(x, dim, _times)
+
+
+@triton.jit
+def _random_bits(seed, place):  # type: ignore[no-untyped-def]
+    """Four u32 of Philox 4x32. Both arguments count as 64 bits, whatever a kernel calculates its indices in."""
+    place = tl.to_tensor(place).to(tl.int64)
+    low = place.to(tl.uint32)
+    none = low * 0
+    return tl.philox(tl.to_tensor(seed).to(tl.int64), low, (place >> 32).to(tl.uint32), none, none)
+
+
+@triton.jit
+def uniform(seed, place):  # type: ignore[no-untyped-def]
+    bits, _, _, _ = _random_bits(seed, place)
+    return tl.uint_to_uniform_float(bits)
+
+
+@triton.jit
+def normal(seed, place):  # type: ignore[no-untyped-def]
+    first, second, _, _ = _random_bits(seed, place)
+    number, _ = tl.pair_uniform_to_normal(tl.uint_to_uniform_float(first), tl.uint_to_uniform_float(second))
+    return number
+
+
+@triton.jit
+def _first_larger(a, at, b, there):  # type: ignore[no-untyped-def]
+    same = (a == b) | ((a != a) & (b != b))
+    chosen = (a > b) | ((a != a) & (b == b)) | (same & (at < there))
+    return tl.where(chosen, a, b), tl.where(chosen, at, there)
+
+
+@triton.jit
+def _first_smaller(a, at, b, there):  # type: ignore[no-untyped-def]
+    same = (a == b) | ((a != a) & (b != b))
+    chosen = (a < b) | ((a != a) & (b == b)) | (same & (at < there))
+    return tl.where(chosen, a, b), tl.where(chosen, at, there)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _lanes(x, dim: tl.constexpr):  # type: ignore[no-untyped-def]
+    lanes = tl.arange(0, x.shape[dim])
+    for other in tl.static_range(len(x.shape)):
+        if other != dim:
+            lanes = tl.expand_dims(lanes, other)
+    return tl.broadcast_to(lanes, x.shape)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def nan_argmax(x, dim: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The first NaN of x, else the first of the largest. Lanes outside of a tile come last, so that those that hold the
+    neutral element never are the first.
+    """
+    return tl.reduce((x, _lanes(x, dim)), dim, _first_larger)[1]
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def nan_argmin(x, dim: tl.constexpr):  # type: ignore[no-untyped-def]
+    return tl.reduce((x, _lanes(x, dim)), dim, _first_smaller)[1]
 
 
 @triton.jit
@@ -77,15 +149,53 @@ def as_stored(x):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def absolute(x):  # type: ignore[no-untyped-def]
-    """|x| of f32. LLVM moves Triton's own behind the cast to bf16 of a store, where the assembler (ptxas 12.8, for sm_90)
-    drops the `and` of every second lane: a negative number is stored. An instruction that it cannot move is kept.
+    """|x| of f32 or i16. LLVM moves Triton's own behind the cast to bf16 of a store, where the assembler (ptxas 12.8, for
+    sm_90) drops the `and` of every second lane: a negative number is stored. Of -32768 the assembler takes `abs.s16` for
+    32768 in the arithmetic behind it. An instruction that LLVM cannot move is kept.
     """
-    return tl.inline_asm_elementwise("abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    if x.dtype == tl.int16:
+        wide = tl.inline_asm_elementwise(
+            "abs.s32 $0, $1;", "=r,r", [x.to(tl.int32)], dtype=tl.int32, is_pure=True, pack=1
+        )
+        return wide.to(tl.int16)
+    else:
+        return tl.inline_asm_elementwise(
+            "abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
 
 
 @triton.jit
 def plain_absolute(x):  # type: ignore[no-untyped-def]
     return tl.abs(x)
+
+
+@triton.jit
+def _quotient(a, b):  # type: ignore[no-untyped-def]
+    """Rounded to nearest, as `/` of f32 is not."""
+    if a.dtype == tl.float64:
+        quotient = a / b
+    else:
+        quotient = tl.div_rn(a, b)
+    return quotient
+
+
+@triton.jit
+def floor_divided(a, b):  # type: ignore[no-untyped-def]
+    """The exact quotient rounded down, as PyTorch's: where a / b rounds up to a whole number, its floor is one too many."""
+    rest = libdevice.fmod(a, b)
+    whole = _quotient(a - rest, b)
+    whole = tl.where((rest != 0) & ((b < 0) != (rest < 0)), whole - 1, whole)
+    down = tl.floor(whole)
+    down = tl.where(whole - down > 0.5, down + 1, down)
+    ratio = _quotient(a, b)
+    return tl.where(b == 0, ratio, tl.where(whole == 0, ratio * 0.0, down))
+
+
+@triton.jit
+def floor_remainder(a, b):  # type: ignore[no-untyped-def]
+    """Exact, as PyTorch's. Triton's `%` has the sign of a, and is what a rounded quotient leaves."""
+    rest = libdevice.fmod(a, b)
+    return tl.where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest)
 
 
 @triton.jit

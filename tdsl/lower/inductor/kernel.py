@@ -24,7 +24,7 @@ import torch
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import index_dtype
 from tdsl.lower.inductor.buffer import TemplateCall
-from tdsl.lower.inductor.placement import Placement, place, store_position, tiles_of
+from tdsl.lower.inductor.placement import Placement, place, store_positions, tiles_of
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
     CSEVariable,
@@ -50,6 +50,7 @@ from tdsl.lower.inductor.private import (
 from tdsl.lower.inductor.spelling import kernel_module
 from tdsl.lower.inductor.zeros import Zeros
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+from tdsl.types import converts_through_f32
 
 
 class TemplateKernel(ExternalTritonTemplateKernel):
@@ -144,8 +145,12 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     if self._placement.epilogues.get(item.param) or call.results[item.param].inout:
                         self._setup_store(item, position)
         for param in self._in_order():
-            number = self._captured[store_position(call, param)]
-            self._hooks_after[self._last_position(param)].append(self._get_store_output_subgraph_name(number))
+            positions = store_positions(call, param)
+            # Of stores in several branches, one runs: each has the whole of what is fused behind it.
+            last = positions if len(positions) > 1 else [self._last_position(param)]
+            for position, after in zip(positions, last, strict=True):
+                hook = self._get_store_output_subgraph_name(self._captured[position])
+                self._hooks_after[after].append(hook)
         for node in call.tensors.values():
             if node.get_name() not in self._prologue_groups:
                 self.args.input(node.get_name())
@@ -162,11 +167,11 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         buffer = node.get_name()
         kernel, zeros = self, Zeros(slot.relied)
 
-        class CaptureStore(V.WrapperHandler):  # type: ignore[misc, name-defined]
+        class CaptureStore(_Operators):
             """The store to the fused producer's buffer is the value of the load point."""
 
             def _default(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                value = _absolute(name, args) or super()._default(name, args, kwargs)
+                value = super()._default(name, args, kwargs)
                 if isinstance(value, CSEVariable):
                     zeros.note(name, args, str(value), value.dtype)
                 return value
@@ -212,7 +217,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         result = self.call.results[slot.param]
         buffer = self.call.result_buffers[slot.param]
         lengths = [V.graph.sizevars.simplify(size) for size in result.layout.size]
-        self._make_independent_subgraph(hook, sympy_product(lengths), ops_handler=_Epilogue)  # type: ignore[no-untyped-call]
+        self._make_independent_subgraph(hook, sympy_product(lengths), ops_handler=_Operators)  # type: ignore[no-untyped-call]
         xindex = f"x_epilogue{number}_index"
         with self.set_subgraph_body(hook):
             self._enter_tile(xindex, f"_tile_mask_{number}" if slot.mask else None)
@@ -268,7 +273,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         done: list[str] = []
 
         def visit(param: str) -> None:
-            if param not in done and store_position(self.call, param) in self._captured:
+            if param not in done and store_positions(self.call, param)[0] in self._captured:
                 for other in sorted(self._placement.handed.get(param, {}).values()):
                     visit(other)
                 done.append(param)
@@ -280,7 +285,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _last_position(self, param: str) -> int:
         """Of the store slots whose values are read behind `param`, and its own, the last."""
         joined, handed = self._placement.joined.get(param, ()), self._placement.handed.get(param, {})
-        positions = [store_position(self.call, other) for other in (param, *joined)]
+        positions = [store_positions(self.call, other)[0] for other in (param, *joined)]
         return max([*positions, *map(self._last_position, handed.values())])
 
     def _enter_tile(self, xindex: str, mask: str | None) -> None:
@@ -601,14 +606,22 @@ def _read(lines: Sequence[str], text: str) -> list[str]:
     return kept[::-1]
 
 
-class _Epilogue(V.WrapperHandler):  # type: ignore[misc, name-defined]
+class _Operators(V.WrapperHandler):  # type: ignore[misc, name-defined]
+    """Inductor's operators, but for what Triton would not compile, or compiles to wrong numbers."""
+
     def _default(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name == "to_dtype":
+            value, dtype, *_ = args
+            names = (dtypes.NAMES.get(each, str(each)) for each in (value.dtype, dtype))
+            if converts_through_f32(*names):
+                single = super()._default(name, (value, torch.float32, value.dtype), {})
+                return super()._default(name, (single, dtype, torch.float32), {})
         return _absolute(name, args) or super()._default(name, args, kwargs)
 
 
 def _absolute(name: str, args: tuple[Any, ...]) -> CSEVariable | None:
-    """`abs` of f32 on a GPU, as `intrinsics` has it; None for anything else."""
-    if name != "abs" or args[0].dtype != torch.float32:
+    """`abs` of f32 or i16 on a GPU, as `intrinsics` has it; None for anything else."""
+    if name != "abs" or args[0].dtype not in (torch.float32, torch.int16):
         return None
     if V.graph.get_current_device_or_throw().type != "cuda":
         return None
@@ -623,6 +636,8 @@ def _as_read(slot: StoreSlot) -> str:
         return _block(slot.value, slot)
     text, dtype = slot.computed
     value = _as_stored(text, dtype)
+    if converts_through_f32(dtype, slot.dtype):
+        value = f"({value}).to(tl.float32)"
     return _block(value if dtype == slot.dtype else f"({value}).to({dtypes.TRITON[slot.dtype]})", slot)
 
 

@@ -20,8 +20,9 @@ import torch
 
 import tdsl.lower
 from tdsl import ir
-from tdsl.lower.binding import Binding, Extent, TensorArg
+from tdsl.lower.binding import Binding, TensorArg
 from tdsl.lower.budget import Budget
+from tdsl.lower.extents import evaluate
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.private import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
@@ -55,7 +56,8 @@ def launch(
         return tuple(outputs)
     call = _Call(kernel, arguments, tensors, resolution, f32_precision, budget_of(device))
     entry = _entry(call, device)
-    if entry is not None:
+    # For other sizes the same kernel may have programs; none are none in each candidate.
+    if entry is not None and evaluate(entry.source.configs[0].grid, call.sizes()) > 0:
         ordered = [tensors[pointer.param] for pointer in entry.source.pointers]
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             entry.autotuner.run(*ordered, *call.values, *call.floats, stream=raw_stream(device))
@@ -94,7 +96,7 @@ class _Call:
             if isinstance(param, ir.Tensor)
         }
         double = any(tensor.dtype == torch.float64 for tensor in tensors.values())
-        self.scalars: dict[str, int | float | bool | str] = {}
+        self.scalars: dict[str, Any] = {}
         for param in kernel.params:
             if isinstance(param, ir.Scalar):
                 value = arguments[param.name]
@@ -133,7 +135,7 @@ class _Call:
             strides=tuple(map(self._extent, tensor.stride())),
         )
 
-    def _extent(self, value: int) -> Extent:
+    def _extent(self, value: int) -> int | str:
         if value in self._static:
             return value
         if value not in self._names:
@@ -141,12 +143,15 @@ class _Call:
             self.values.append(value)
         return self._names[value]
 
+    def sizes(self) -> dict[str, int]:
+        return {name: value for value, name in self._names.items()}
+
     def binding(self) -> Binding:
         return Binding(
             tensors=self.tensors,
             scalars=self.scalars,
             consts=self.consts,
-            hints={name: value for value, name in self._names.items()},
+            hints=self.sizes(),
             index_dtype=self.index_dtype,
             f32_precision=self.f32_precision,
             budget=self.budget,
@@ -169,8 +174,8 @@ def _entry(call: _Call, device: torch.device) -> _Entry | None:
 
 def _compile(call: _Call, device: torch.device) -> _Entry | None:
     source = tdsl.lower.lower(call.kernel, call.binding())
-    sizes = {f"ks{index}": value for index, value in enumerate(call.values)}
-    if all(eval(config.grid, {}, sizes) == 0 for config in source.configs):  # our own arithmetic
+    sizes = call.sizes()
+    if all(config.grid == 0 for config in source.configs):
         return None
     signature = {pointer.name: dtypes.SIGNATURE[pointer.dtype] for pointer in source.pointers}
     hints = [pointer.param in call.aligned for pointer in source.pointers]

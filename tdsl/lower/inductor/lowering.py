@@ -17,6 +17,7 @@ import tdsl.lower
 from tdsl import ir
 from tdsl.ir import Kernel
 from tdsl.lower.binding import Binding, TensorArg
+from tdsl.lower.extents import Arithmetic, Signed
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import Sizes, index_dtype
 from tdsl.lower.inductor.buffer import Result, TemplateCall
@@ -27,6 +28,7 @@ from tdsl.lower.inductor.private import (
     ExternKernel,
     FixedLayout,
     IRNode,
+    Max,
     Pointwise,
     StorageBox,
     TemplateBuffer,
@@ -62,16 +64,19 @@ def lower_call(
     if all(_is_empty(result.layout.size) for result in results):
         return [_full(result.layout, 0) for result in results]
     nodes = {name: _realize(box) for name, box in boxes.items()}
-    _make_static(kernel, nodes)
     sizes = Sizes()
+    _make_static(kernel, nodes, sizes)
     binding = _bind(kernel, arguments, nodes, results, sizes, f32_precision)
     source = tdsl.lower.lower(kernel, binding)
-    if all(config.grid == "0" for config in source.configs):
+    if all(config.grid == 0 for config in source.configs):
         return [_full(result.layout, 0) for result in results]
+    # An `inout` tensor that is stored and never loaded: what was there need not be computed.
+    read = {node.param for node in ir.walk(kernel) if isinstance(node, ir.Load)}
+    read |= {name for name in nodes if name not in {param.name for param in inout}}
     call = TemplateCall(
         kernel=kernel,
         source=source,
-        tensors=nodes,
+        tensors={name: node for name, node in nodes.items() if name in read},
         results=results,
         size_arguments=sizes.arguments,
         size_hints=sizes.hints,
@@ -89,7 +94,7 @@ def _bind(
     f32_precision: str,
 ) -> Binding:
     tensors: dict[str, TensorArg | None] = {}
-    scalars: dict[str, int | float | bool | str] = {}
+    scalars: dict[str, int | float | bool | str | Signed | Arithmetic] = {}
     consts: dict[str, int | float | bool | str] = {}
     for param in kernel.params:
         value = arguments.get(param.name)
@@ -116,7 +121,7 @@ def _bind(
         # An integer that arrives at run time is of any size, and Inductor counts it among the sizes.
         index_dtype="i64"
         if any(
-            isinstance(scalars[p.name], str) and p.type == "int"
+            not isinstance(scalars[p.name], int) and p.type == "int"
             for p in kernel.params
             if isinstance(p, ir.Scalar)
         )
@@ -128,7 +133,7 @@ def _bind(
     )
 
 
-def _scalar(value: Any, sizes: Sizes) -> int | float | bool | str:
+def _scalar(value: Any, sizes: Sizes) -> int | float | bool | str | Signed | Arithmetic:
     if isinstance(value, sympy.Expr):
         if value.is_Integer or value.is_Float:
             return _plain(value)
@@ -172,7 +177,7 @@ def _shows_pointwise_work(box: TensorBox) -> bool:
     return isinstance(view, StorageBox) and isinstance(view.data, Pointwise)
 
 
-def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:
+def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode], sizes: Sizes) -> None:
     """Guards the sizes that the kernel's text must know to be what they are now."""
     for name, axis in tdsl.lower.static_axes(kernel):
         node = nodes.get(name)
@@ -180,11 +185,19 @@ def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode]) -> None:
         if node is None:
             continue
         for size in static_sizes(tensor, axis, node.get_size()):
-            V.graph.sizevars.guard_int(size)
+            sizes.guard(size)
 
 
 def _layout_of(fake: Any) -> FixedLayout:
-    return FixedLayout(fake.device, fake.dtype, list(map(_expr, fake.shape)), list(map(_expr, fake.stride())))
+    # PyTorch counts a dimension of no elements as one of one (`Max(1, n)`) in strides; Inductor, which compares them with
+    # products of sizes, does not. A tensor with such a dimension has no element that would lie elsewhere.
+    strides = [
+        stride.xreplace(
+            {part: other for part in stride.atoms(Max) for other in part.args if part == Max(1, other)}
+        )
+        for stride in map(_expr, fake.stride())
+    ]
+    return FixedLayout(fake.device, fake.dtype, list(map(_expr, fake.shape)), strides)
 
 
 def _expr(size: Any) -> sympy.Expr:

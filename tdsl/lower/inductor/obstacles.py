@@ -16,14 +16,17 @@ from torch import fx
 from tdsl import ir
 from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.cost import too_dear
-from tdsl.lower.inductor.placement import Placement, not_pointwise, place
+from tdsl.lower.inductor.placement import Placement, not_pointwise, numel, place, true_reads
 from tdsl.lower.inductor.private import (
     BaseSchedulerNode,
+    ComputedBuffer,
     MemoryDep,
     MultiOutput,
     OutputNode,
     SchedulerBuffer,
+    SchedulerNode,
     V,
+    sympy,
 )
 from tdsl.refusal import Reason, Refusal, record
 from tdsl.source import Span
@@ -75,9 +78,11 @@ def _prologues(template: BaseSchedulerNode, prologues: Sequence[BaseSchedulerNod
         reads = [call.tensors[slot.param].get_name()]
         for name in reads:
             if name in inside:
-                reads += [dep.name for dep in inside[name].read_writes.reads if dep.name not in reads]
+                reads += [dep.name for dep in true_reads(inside[name]) if dep.name not in reads]
             elif (buffer := scheduler.name_to_buf.get(name)) is not None:  # no input of the graph
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
+                if _is_empty(producer):
+                    continue
                 reason = _why_not_before(call, producer, kernel, buffer)
                 yield _refusal(call, "prologue", slot.point, slot.span, [producer], reason)
 
@@ -131,7 +136,7 @@ def _epilogues(
             if isinstance(user.node, OutputNode) or user.is_weak or isinstance(user.node.node, MultiOutput):
                 continue
             consumer = scheduler.name_to_fused_node[user.node.get_name()]
-            if consumer is kernel or (param, consumer.get_name()) in seen:
+            if consumer is kernel or _is_empty(consumer) or (param, consumer.get_name()) in seen:
                 continue
             seen.add((param, consumer.get_name()))
             yield _refusal(
@@ -167,6 +172,13 @@ def _scheduled(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason:
         if isinstance(write, MemoryDep) and not scheduler.fusable_read_and_write(
             dep.rename(scheduler.mutation_renames), write
         ):
+            mine, its = _worked_on(node1, name), _worked_on(node2, dep.name)
+            if len(mine) == 1 and its and not mine & its:
+                return Reason(
+                    text=f"it is work on {mine.pop()} elements, and what reads it is on "
+                    f"{' and '.join(sorted(map(str, its)))}: between the two it is expanded, sliced or padded",
+                    help="expand or slice before the work, not behind it",
+                )
             return Reason(
                 text="it is read in another order than it is computed in (transposed, sliced, gathered, or from "
                 "several places)",
@@ -181,6 +193,22 @@ def _scheduled(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason:
         text="a rule of Inductor's own (on the nodes or tensors of a kernel, or on peak memory) keeps it apart",
         help="TORCH_LOGS=fusion shows which",
     )
+
+
+def _worked_on(node: BaseSchedulerNode, name: str) -> set[sympy.Expr]:
+    """How many elements the pointwise work of a node is on that makes or reads a buffer."""
+    return {
+        V.graph.sizevars.simplify(numel(part))
+        for part in node.get_nodes()
+        if isinstance(part, SchedulerNode)
+        and not part.is_template()
+        and any(dep.name == name for dep in part.read_writes.reads_and_writes())
+    }
+
+
+def _is_empty(node: BaseSchedulerNode) -> bool:
+    """Whether a node makes tensors of no elements alone: then it is no kernel, and nothing was kept apart."""
+    return all(isinstance(part.node, ComputedBuffer) and part.node.is_no_op() for part in node.get_nodes())
 
 
 _CIRCLE = Reason(

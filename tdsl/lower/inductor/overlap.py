@@ -5,7 +5,9 @@
     base.expand(4, 100)             ->   each of its elements is four (`overlaps_itself`)
 
 Sizes may be symbolic. What has to be known of them is asked with guards, least first; where that does not
-settle it, they become what they are now. A search that grows too long says yes.
+settle it, they become what they are now. What depends on data has no guards and no value now: it is taken for
+large, and two regions that cannot be told apart for having an element in common. A search that grows too long
+says yes.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cmp_to_key
 from typing import Any
+
+from torch.fx.experimental.symbolic_shapes import (
+    GuardOnDataDependentSymNode,
+    guard_or_false,
+    guard_or_true,
+)
 
 LIMIT = 10_000  # steps of the search; what people write takes a few
 
@@ -37,7 +46,7 @@ class Region:
         return self.offset + sum((n - 1) * step for n, step in zip(self.sizes, self.strides, strict=True)) + 1
 
     def is_empty(self) -> bool:
-        return any(size == 0 for size in self.sizes)
+        return any(guard_or_false(size == 0) for size in self.sizes)
 
     def known(self, *, sizes: bool) -> Region:
         """With numbers for symbols."""
@@ -50,29 +59,35 @@ class Region:
 
 def overlap(a: Region, b: Region) -> bool:
     """Whether two regions of one storage have an element in common."""
-    if a.is_empty() or b.is_empty() or a.end() <= b.offset or b.end() <= a.offset:
+    if (
+        a.is_empty()
+        or b.is_empty()
+        or guard_or_false(a.end() <= b.offset)
+        or guard_or_false(b.end() <= a.offset)
+    ):
         return False
     numbers = (a.offset, b.offset, *a.strides, *b.strides)
     if all(isinstance(number, int) for number in numbers) and not _common(a, b):
         return False  # whatever the symbolic sizes are
-    return _common(a.known(sizes=True), b.known(sizes=True))
+    try:
+        return _common(a.known(sizes=True), b.known(sizes=True))
+    except GuardOnDataDependentSymNode:
+        return True
 
 
 def overlaps_itself(a: Region) -> bool:
     """Whether two elements of a tensor are one."""
     if a.is_empty():
         return False
-    dims = sorted(
-        (
-            (step, size)
-            for step, size in zip(a.strides, a.sizes, strict=True)
-            if not (isinstance(size, int) and size == 1)
-        ),
-        key=lambda dim: dim[0],
-    )
+    dims = [
+        (step, size)
+        for step, size in zip(a.strides, a.sizes, strict=True)
+        if not (isinstance(size, int) and size == 1)
+    ]
+    dims.sort(key=cmp_to_key(_shorter))
     reach = 0
     for step, size in dims:
-        if step <= reach:
+        if guard_or_true(step <= reach):
             break
         reach = reach + (size - 1) * step
     else:
@@ -83,6 +98,16 @@ def overlaps_itself(a: Region) -> bool:
         if exact[-1][0] == 0 or _reaches([(step, 1, size - 1), *rest], 0):
             return True
     return False
+
+
+def _shorter(one: tuple[Size, Size], other: tuple[Size, Size]) -> int:
+    """Compares two dimensions by stride, and puts first what is a number where that cannot be known."""
+    mine, its = one[0], other[0]
+    if guard_or_false(mine < its):
+        return -1
+    if guard_or_false(mine >= its):
+        return 0 if guard_or_false(mine == its) else 1
+    return int(isinstance(its, int)) - int(isinstance(mine, int))
 
 
 def _common(a: Region, b: Region) -> bool:

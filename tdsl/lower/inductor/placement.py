@@ -23,6 +23,7 @@ from tdsl.lower.inductor.private import (
     CppOverrides,
     Dep,
     MemoryDep,
+    MemoryUsageType,
     ModularIndexing,
     MultiOutput,
     MutationLayout,
@@ -31,7 +32,6 @@ from tdsl.lower.inductor.private import (
     StarDep,
     TritonKernelOverrides,
     V,
-    WeakDep,
     sympy,
     sympy_product,
 )
@@ -61,7 +61,7 @@ def place(
             continue
         if (reason := not_pointwise(node)) is not None:
             return reason
-        deps = _true_reads(node)
+        deps = true_reads(node)
         reads = sorted({dep.name for dep in deps})
         for name in reads:
             if name in call.closed_results:
@@ -106,7 +106,8 @@ def not_pointwise(node: BaseSchedulerNode) -> Reason | None:
     """What keeps a node out of every kernel of a template, wherever it stands."""
     if any(isinstance(part.node, TemplateCall) for part in node.get_nodes()):
         return Reason(
-            text="it is a kernel of another template", help="one template for both would be one kernel"
+            text="it is a kernel of another template, or is fused with one",
+            help="one template for both would be one kernel",
         )
     if node.is_extern() or any(part.is_extern() for part in node.get_nodes()):
         return Reason(
@@ -160,18 +161,24 @@ _NOT_IN_THE_INTERPRETER = {torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.f
 def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | Reason:
     """The result in whose slot a node has all that it reads: the one of its own size. A node that reads
     none, and came here with one that does, can go behind any."""
-    numel = _numel(node)
+    mine = numel(node)
     sized = []
     for param in sorted(sources) or call.epilogue_fusable_outputs.values():
         own = sympy_product(call.results[param].layout.size)
-        if V.graph.sizevars.statically_known_equals(own, numel):
+        if V.graph.sizevars.statically_known_equals(own, mine):
             if all(_within_reach(call, param, other) for other in sources - {param}):
                 return param
             sized.append(param)
     if sized:
         others = ", ".join(f"'{other}'" for other in sorted(sources - {sized[0]}))
+        together = all(_same_block(call, sized[0], other) for other in sources - {sized[0]})
+        why = (
+            "the program does not have it there"
+            if together
+            else "a loop or a branch has one of the stores and not the other"
+        )
         return Reason(
-            text=f"it needs {others} where '{sized[0]}' is stored, and the program does not have it there",
+            text=f"it needs {others} where '{sized[0]}' is stored, and {why}",
             help="leave out 'epilogue_subtile': a tile that is stored in parts has no other result beside it"
             if SUBTILES in dict(call.source.configs[0].constants)
             else "store both in one block, with the same leading subscripts",
@@ -181,7 +188,7 @@ def _home(call: TemplateCall, sources: set[str], node: SchedulerNode) -> str | R
         for name in sorted(sources) or call.results
     )
     return Reason(
-        text=f"it has {numel} elements, and {known}",
+        text=f"it has {mine} elements, and {known}",
         help="only work on as many elements as are stored goes in: slice, pad or expand behind it",
     )
 
@@ -192,19 +199,25 @@ def _needed(placement: Placement, param: str) -> set[str]:
     return direct.union(*(_needed(placement, other) for other in direct))
 
 
-def _true_reads(node: BaseSchedulerNode) -> list[Dep]:
-    """What a node reads, without what is there for the order of nodes only."""
-    mutated = {name for buffer in node.get_outputs() for name in buffer.get_mutations()}
+def true_reads(node: BaseSchedulerNode) -> list[Dep]:
+    """What a node reads, without what is there for the order of nodes only: that it comes after who has written to
+    the tensor that it writes to itself, or after who has found out a size."""
+    whole = {
+        entry.buffer_name
+        for part in node.get_nodes()
+        if isinstance(part, SchedulerNode)
+        for entry in part._body.memory_usage[MemoryUsageType.BUCKETIZE]
+    }
     real = V.graph.scheduler.mutation_real_name  # each write in place gives a tensor another name
     return [
         dep
         for dep in node.read_writes.reads
-        if not isinstance(dep, WeakDep)
-        and not (isinstance(dep, StarDep) and real.get(dep.name, dep.name) in mutated)
+        if isinstance(dep, MemoryDep) or (isinstance(dep, StarDep) and real.get(dep.name, dep.name) in whole)
     ]
 
 
-def _numel(node: SchedulerNode) -> sympy.Expr:
+def numel(node: SchedulerNode) -> sympy.Expr:
+    """How many elements a node works on."""
     iteration, reduction = node.get_ranges()
     return sympy_product([*iteration, *reduction])
 
@@ -234,18 +247,18 @@ def _stores(call: TemplateCall, param: str) -> list[ir.Store]:
 def _same_block(call: TemplateCall, param: str, other: str) -> bool:
     """Whether the two slots are lines of one block, so that what one names the other can read."""
     body = call.source.body
-    positions = sorted(store_position(call, name) for name in (param, other))
+    positions = sorted(store_positions(call, name)[0] for name in (param, other))
     between: Sequence[Line | LoadSlot | StoreSlot] = body[positions[0] : positions[1] + 1]
     return all(item.indent >= between[0].indent for item in between) and (
         between[0].indent == between[-1].indent
     )
 
 
-def store_position(call: TemplateCall, param: str) -> int:
-    """Where in the body the one store slot of a result is."""
-    return next(
+def store_positions(call: TemplateCall, param: str) -> list[int]:
+    """Where in the body the store slots of a result are: one, or one in each branch of an `if`."""
+    return [
         at for at, item in enumerate(call.source.body) if isinstance(item, StoreSlot) and item.param == param
-    )
+    ]
 
 
 def tiles_of(call: TemplateCall, param: str) -> tuple[ir.Tile, ...]:
@@ -257,8 +270,8 @@ def tiles_of(call: TemplateCall, param: str) -> tuple[ir.Tile, ...]:
 
 
 def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> str | Reason:
-    """The buffer that `node` copies the new value of an `inout` parameter into, if it is the very tensor
-    that the kernel read: then each element is written by whoever read it."""
+    """The buffer that `node` copies a result into, if the kernel reads it nowhere, or it is the very tensor that the
+    kernel read as `inout`: then each element is written by whoever read it."""
     assert isinstance(node.node, ComputedBuffer), "asked of pointwise nodes only"
     layout = node.node.layout
     elsewhere = Reason(
@@ -266,10 +279,12 @@ def _written_in_place(call: TemplateCall, node: SchedulerNode, param: str) -> st
         "into the very one that the kernel has read",
         help="write it out of place, or pass the tensor itself as 'inout'",
     )
-    if not isinstance(layout, MutationLayout) or not call.results[param].inout:
+    if not isinstance(layout, MutationLayout):
         return elsewhere
     name = layout.get_buffer().get_name()
-    if name != call.tensors[param].get_name():
+    if not _readers(call, name) and type(node.node.data) is Pointwise:  # and no `Scatter`, which is one, too
+        return name
+    if not call.results[param].inout or param not in call.tensors or name != call.tensors[param].get_name():
         return elsewhere
     # Where the element is that was read, for the place in the result that the node copies from.
     source, result = call.tensors[param].get_layout(), call.results[param].layout
@@ -306,19 +321,24 @@ def _other_reader(
 ) -> Reason | None:
     """Who else in the kernel reads what it writes to."""
     reason = Reason(
-        text="the kernel writes in place to a tensor that it also reads for something else",
-        help="pass a clone for one of the two",
+        text="the kernel would write in place to a tensor that it also reads, and not as its 'inout' alone",
+        help="pass a clone for one of the two, or only the tensor itself, as 'inout'",
     )
     scheduler = V.graph.scheduler
     made = {name for node in nodes for name in node.get_buffer_names()}  # new values, read from registers
     for name in placement.mutated:
-        if sum(name in _memory(node.get_name()) for node in call.tensors.values()) != 1:
+        if _readers(call, name) > 1:
             return reason
         for node in nodes:
-            for dep in _true_reads(node):
+            for dep in true_reads(node):
                 if dep.name not in made and scheduler.mutation_real_name.get(dep.name, dep.name) == name:
                     return reason
     return None
+
+
+def _readers(call: TemplateCall, name: str) -> int:
+    """How many of the tensors that a call reads lie in a buffer's memory."""
+    return sum(name in _memory(node.get_name()) for node in call.tensors.values())
 
 
 def _memory(name: str) -> set[str]:

@@ -6,6 +6,7 @@ else in tdsl imports from `torch._*` or `triton.runtime`; what differs between r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ from torch._inductor.codegen.triton_utils import (
 
 # How a backend gets at a graph before it is lowered, and names itself in the key of a cached one.
 from torch._inductor.custom_graph_pass import CustomGraphModulePass, get_hash_for_files
-from torch._inductor.dependencies import Dep, MemoryDep, StarDep, WeakDep, index_vars_no_squeeze
+from torch._inductor.dependencies import Dep, MemoryDep, ReadWrites, StarDep, WeakDep, index_vars_no_squeeze
 from torch._inductor.ir import (
     BaseView,
     ComputedBuffer,
@@ -113,7 +114,7 @@ from torch._inductor.ir import (
 from torch._inductor.ir import MutationLayoutSHOULDREMOVE as MutationLayout
 
 # The loops of pointwise work, and how it is given others.
-from torch._inductor.loop_body import LoopBody
+from torch._inductor.loop_body import LoopBody, MemoryUsageType
 from torch._inductor.lowering import (
     # A call of the operator itself, for where there is no kernel of ours.
     fallback_handler,
@@ -148,15 +149,32 @@ from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.utils import _pytree as pytree
 from torch.utils._ordered_set import OrderedSet
-from torch.utils._sympy.functions import FloorDiv, ModularIndexing
+from torch.utils._sympy.functions import FloorDiv, Max, ModularIndexing
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
-# Triton's interpreter: `_patch_builtin` of it, a tile's array, and what calculates with it.
-from triton.runtime import interpreter as triton_interpreter
-from triton.runtime.interpreter import TensorHandle, interpreter_builder
+# How a tensor that is spread over processes is cut, and how an operator says what cuts it can take.
+if torch.distributed.is_available():
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+    from torch.distributed.tensor._op_schema import OpSchema, OpStrategy, RuntimeSchemaInfo
+    from torch.distributed.tensor._ops.utils import expand_to_full_mesh_op_strategy
 
 # Numbers that a tensor holds: nobody knows them before the kernel runs that makes it.
 UNBACKED = (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT)
+
+# How a template's buffer is told which of its inputs may have a prologue.
+PROLOGUE_INPUTS = next(
+    name
+    for name in ("load_input_fusion_allowed_inputs", "allowed_prologue_inps")
+    if name in inspect.signature(TemplateBuffer.__init__).parameters
+)
+
+
+def triton_interpreter() -> Any:
+    """The module of Triton's interpreter: `_patch_builtin` and `_patch_attr`, `TensorHandle` (a tile's array), and
+    `interpreter_builder`, which calculates with it. Imported where it is wanted, for it needs NumPy."""
+    from triton.runtime import interpreter
+
+    return interpreter
 
 
 def size_hint(expr: sympy.Expr) -> int:
@@ -164,6 +182,14 @@ def size_hint(expr: sympy.Expr) -> int:
     sizevars = V.graph.sizevars
     ask = getattr(sizevars, "optimization_hint", None) or getattr(sizevars, "size_hint")  # noqa: B009
     return int(ask(expr, fallback=8192))
+
+
+def note_likely_bytes(dep: Dep) -> None:
+    """Where a tensor's size is not known before it runs, the scheduler takes what two kernels share of it for nothing, and
+    does not fuse what shares nothing. This notes a likely number, in the table that it looks into first."""
+    if dep.has_unbacked_symbols():
+        size = size_hint(dep.get_numel()) * V.graph.get_dtype(dep.name).itemsize
+        V.graph.dep_size_hint_cache[dep, True] = size
 
 
 def fits_in_32_bits(number: sympy.Expr | int) -> bool:
@@ -259,6 +285,52 @@ def without_mutation(function: Callable[..., Any], args: Sequence[Any]) -> Any:
     """What `function` returns, traced as if it wrote to nothing. `torch.func.functionalize` has no place
     inside a decomposition."""
     return dispatch_functionalize(function, FunctionalTensorMode())(*args)
+
+
+def register_sharding(
+    op: torch._ops.OpOverload,
+    cuts: Callable[[dict[int, int]], list[tuple[dict[int, int], list[int]]]],
+    written: Sequence[int],
+) -> None:
+    """Tells DTensor how `op` may be split among processes, beside calls in which each has everything.
+
+    `cuts` takes the number of dimensions of each tensor argument, by position, and returns for each way the
+    dimension along which an argument is cut (the others are whole) and that of each output. The arguments
+    at the positions `written` stay where they are: another copy would be written to. The public
+    `torch.distributed.tensor.experimental.register_sharding` has no place for that.
+    """
+    if not torch.distributed.is_available():
+        return
+
+    def strategy(schema: OpSchema) -> OpStrategy:
+        given = {at: arg for at, arg in enumerate(schema.args_schema) if isinstance(arg, OpStrategy)}
+        count = len(op._schema.returns)
+        ways: list[list[Any]] = [[Replicate()] * (count + len(given))]
+        for inputs, outputs in cuts({at: arg.ndim for at, arg in given.items()}):
+            placed = [Shard(inputs[at]) if at in inputs else Replicate() for at in given]
+            ways.append([*(Shard(dim) for dim in outputs), *placed])
+        stay = [
+            (index, arg.strategies[0].output_spec.placements)
+            for index, (at, arg) in enumerate(given.items())
+            if at in written
+        ]
+        found = expand_to_full_mesh_op_strategy(schema.get_mesh_from_args(), schema, ways, input_index=count)
+        found.strategies = [
+            spec
+            for spec in found.strategies
+            if spec.input_specs and all(spec.input_specs[at].placements == where for at, where in stay)
+        ]
+        if not found.strategies:
+            raise RuntimeError(
+                f"{op} writes to its arguments, and cannot be split among processes as they are; "
+                "redistribute them to Replicate() before"
+            )
+        return found
+
+    # Everything that is no tensor may decide about the outputs' sizes, and is part of what a result is kept under.
+    DTensor._op_dispatcher.sharding_propagator.register_op_strategy(
+        op, strategy, RuntimeSchemaInfo(static_argnum=0)
+    )
 
 
 def keep_templates_from_inversion(scheduler: Any) -> None:

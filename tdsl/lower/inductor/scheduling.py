@@ -143,11 +143,10 @@ def _is_awaited(node: BaseSchedulerNode) -> bool:
         if len(buffer.users) != 1:
             return False
         user = buffer.users[0].node
-        if not isinstance(user, BaseSchedulerNode) or not is_call(user):
+        if not isinstance(user, BaseSchedulerNode):
             return False
         call = user.get_template_node()
-        assert call is not None, "it is a call"
-        if buffer.get_name() not in call.get_allowed_prologue_inps():
+        if not isinstance(call, TemplateCall) or buffer.get_name() not in call.fusable_inputs:
             return False
         if obstacle(node, user) is not None:
             return False  # kept apart, it may as well share a kernel with others

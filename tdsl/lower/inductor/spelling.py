@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tdsl.lower import extents
 from tdsl.lower.functions import INTRINSICS
 from tdsl.lower.inductor.intrinsics import FOR_HIP
 from tdsl.lower.inductor.private import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 # What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.
 INTERPRETED_PROCESSORS = 4
+MOST_PROGRAMS = 2**32 - 1  # that 32 bits hold; no GPU takes as many
 COMPILED = (
     "import triton.language as tl",
     "from tdsl.lower.inductor.autotuner import template_autotune",
@@ -46,7 +48,8 @@ COMPILED = (
 )
 INTERPRETED = (
     "import triton.language as tl",
-    "from tdsl.lower.inductor.interpreter import absolute, interpreted, libdevice, nan_max, nan_min, opaque, tile_part, tl_math",
+    "from tdsl.lower.inductor.interpreter import absolute, interpreted, libdevice, nan_argmax, nan_argmin, nan_max, nan_min, opaque, tile_part, tl_math",
+    "from tdsl.lower.inductor.interpreter import floor_divided, floor_remainder, normal, product, uniform",
 )
 
 
@@ -142,9 +145,10 @@ def launch_meta(source: TritonSource, device: torch.device) -> dict[str, Any]:
 
 def programs(config: Config, processors: int) -> tuple[str, str]:
     """How many programs a launch has, in Python and in C++."""
-    python, cpp = config.grid, cpp_arithmetic(config.grid)
+    python, cpp = extents.python(config.grid), extents.cpp(config.grid)
     if not config.persistent:
-        return python, cpp
+        # The launcher in C++ has 32 bits for it: what is more than a GPU takes must stay so.
+        return python, cpp if isinstance(config.grid, int) else f"std::min<int64_t>({cpp}, {MOST_PROGRAMS})"
     most = max(processors // (config.num_ctas or 1), 1)
     return f"min({python}, {most})", f"std::min<int64_t>({cpp}, {most})"
 
@@ -192,11 +196,6 @@ def module_text(
     text = "\n" + "\n".join(lines) + "\n"
     assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
     return text
-
-
-def cpp_arithmetic(text: str) -> str:
-    """Integer arithmetic (`+ - * //`, over non-negative numbers) in C++: the two bind alike."""
-    return text.replace("//", "/")
 
 
 def _spell_config(config: Config) -> str:
