@@ -9,6 +9,7 @@ The lanes inside are the first of a block, so what sorts the others last leaves 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -186,12 +187,31 @@ class _Lanes:
         text = lane.text if len(own) == 1 else f"tl.reshape({lane.text}, {shape})"
         if not rest and not own:
             text = f"tl.full((1,), {lane.text}, tl.int32)"
-        text = f"tl.gather({value.text}, {text}, {len(rest)})"
+        text = f"tl.gather({self.repeated(value, own)}, {text}, {len(rest)})"
         if not rest and not own:
             text = f"tl.sum({text}, 0)"
         elif len(own) != 1:
             text = f"tl.reshape({text}, {self.tiles.shape((*rest, *own))})"
         return replace(value, text=text, strength=values.ATOM, tiles=(*rest, *own))
+
+    def repeated(self, value: Value, own: tuple[ir.Tile, ...]) -> str:
+        """The block, one after the other as often as it takes to be no shorter than an index along it.
+
+        Triton 3.7 has no layout for rows of which the index is the longer: its pass for gathers fails.
+        """
+        rest, block = value.tiles[:-1], self.tiles.block(self.tile)
+        specialization = self.expressions.specialization
+        if not rest or not any(
+            math.prod(specialization.block(tile, candidate) for tile in own)
+            > specialization.block(self.tile, candidate)
+            for candidate in specialization.candidates
+        ):
+            return value.text
+        rows = ", ".join(map(self.tiles.block, rest))
+        times = f"tl.cdiv({' * '.join(map(self.tiles.block, own))}, {block})"
+        every = ", ".join([":"] * len(rest))
+        text = f"tl.broadcast_to({value.text}[{every}, None, :], ({rows}, {times}, {block}))"
+        return f"tl.reshape({text}, ({rows}, {times} * {block}))"
 
     # How many
 

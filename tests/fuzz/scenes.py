@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from tests.fuzz.templates import FAMILIES, LONGEST, Draft, Output, Param, Redraw, Template, is_float
 
 LIMIT = 12  # no value is larger between two steps
+MOST_SORTS = (
+    8  # in one program: the interpreter takes a tenth of a second for each, and there are dozens of programs
+)
 INTEGERS = ("i32", "i64")
 
 
@@ -118,12 +121,14 @@ STEPS = [
         "({x} + {D}(argmax({x}, n) % 5))",
         "({x} + over(torch.argmax, {x}, W, 'n', N) % 5)",
         rows=True,
+        whole=True,
         nonempty=True,
     ),
     _step(
         "({x} - {D}(argmin({x}, n) % 5))",
         "({x} - over(torch.argmin, {x}, W, 'n', N) % 5)",
         rows=True,
+        whole=True,
         nonempty=True,
     ),
     _step("{D}(cumsum({x}, n))", "over(torch.cumsum, {x}, W, 'n', N)", rows=True),
@@ -588,6 +593,7 @@ class Scene:
                     sort = f"tl.sort(padded(v, n, value=99), {axis})"
                     calls += [(self.dtype, sort, "along(ascending, v, W, 'n', N)")] * 2
                 kind, called, ref = rng.choice(calls)
+                self.sorts += self.repeats * ("sort" in called)
                 self.line(f"{name}: {kind}[{tiles}] = {called}", f"{name} = {ref}")
                 self.clamped(f"(v - {self.dtype}({name}))", f"(v - {name})")
             case _:
@@ -602,6 +608,7 @@ class Scene:
                 else:
                     choices = along if along and kind < 0.5 else self.steps
                 step = rng.choice(choices)
+                self.sorts += self.repeats * bool(re.search("sort|topk", step.dsl))
                 if step.nonempty:
                     self.draft.nonempty.add("N")
                 dsl = step.dsl.replace("{x}", "v").replace("{D}", self.dtype).replace("and_", "and")
@@ -699,12 +706,14 @@ class Scene:
         rng, draft = self.rng, self.draft
         self.loops += 1
         c = f"c{self.loops}"
+        times = 3
         match rng.choice(["dim", "range", "from", "sum"]):
             case "dim":
                 name = self.param(
                     "weights", lambda: draft.tensor(["C"], "f32" if is_float(self.dtype) else "i32", 2)
                 )
                 self.line(f"for {c} in C:", f"for {c} in range(C):")
+                times = LONGEST // 2
 
                 def body() -> None:
                     self.clamped(f"(v + {self.dtype}(load {name}[{c}]))", f"(v + wide({name})[{c}])")
@@ -742,7 +751,9 @@ class Scene:
                 def body() -> None:
                     self.block(depth - 1)
 
+        self.repeats *= times
         self.nested(body, python=True)
+        self.repeats //= times
 
     def branch(self, body: Callable[[], None]) -> None:
         """A run-time `if`, perhaps with more branches: in the reference each runs, and then one is chosen."""
@@ -878,7 +889,8 @@ class Scene:
         self.given: set[str] = set()  # of what the conditions around are
         self.helped = self.halved = False
         self.added = ""  # what is added up, in PyTorch
-        self.loops = 0
+        self.loops = self.sorts = 0
+        self.repeats = 1  # how often a step runs, in the loops around it
         layout = self.layout
         self.row_is_scalar = layout in ("points", "loops") or (layout == "rows" and rng.random() < 0.5)
         dims = [draft.dim_of[letter] for letter in draft.letters]
@@ -966,7 +978,7 @@ class Scene:
             draft.output_dtypes.append(self.dtype)
             filled = f"full({self.added}, [{sizes}], W, 'n', D.{self.dtype})"
             draft.ref.append(f"q = {filled if own else f'({self.added}).to(D.{self.dtype})'}")
-        if "loaded" in self.params and not self.row_is_scalar:
+        if ("loaded" in self.params and not self.row_is_scalar) or self.sorts > MOST_SORTS:
             raise Redraw
         defaults = {
             "FLAG": ("bool", False),

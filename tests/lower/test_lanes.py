@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from .launch import Launch
+from .targets import compiled
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, in the interpreter")
 
@@ -323,3 +324,28 @@ template own(x: f32[M, N]) -> (y: f32[M, N], s: f32[M]):
     x = torch.randn(7, 21)
     y, _ = Launch(tmp_path)(text, x=x)
     assert torch.equal(y, x * 2)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_index_longer_than_the_tile_compiles(tmp_path: Path, size: int) -> None:
+    text = f"""
+template longer(x: f64[M, {size}], k: i32[40]) -> (y: f64[M, 40], z: f64[M, 7, 5]):
+    for m in grid(M by 8):
+        n = whole({size})
+        kk = whole(40)
+        a = whole(7)
+        b = whole(5)
+        v = load x[m, n]
+        store y[m, kk] = take(v, n, load k[kk], other=1)
+        store z[m, a, b] = take(v, n, b - a, other=2)
+"""
+    compiled(text, tmp_path)
+    x, k = torch.randn(9, size, dtype=torch.float64), torch.arange(40, dtype=torch.int32) % 5 - 1
+    y, z = Launch(tmp_path)(text, x=x, k=k)
+
+    def at(place: torch.Tensor, other: int) -> torch.Tensor:
+        inside = (place >= 0) & (place < size)
+        return torch.where(inside, x[:, torch.where(inside, place, 0).long()], other)
+
+    same(y, at(k, 1))
+    same(z, at(torch.arange(5) - torch.arange(7)[:, None], 2))
