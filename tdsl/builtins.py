@@ -149,6 +149,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "sign": Function(
         value=_sign,
         text="tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to(tl.{dtype})",
+        f32="tl.where(above({0}, 0), 1, tl.where(below({0}, 0), -1, 0)).to(tl.float32)",
         odd=True,
     ),
     "floor": Function(value=_whole(math.floor), text="tl.floor({0})", odd=True, integer=False),

@@ -54,6 +54,7 @@ _STRENGTH = {
     "%": values.PRODUCT,
 }
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+_FORGETFUL = {">": "above", ">=": "at_least", "<": "below"}  # of NaN: see `intrinsics`
 _DOT_DTYPES = ("i8", "f8e4m3", "f8e5m2", "f16", "bf16", "f32", "f64")
 _PRECISE = ("f32",)  # the dtypes that `input_precision` means something for
 
@@ -287,6 +288,8 @@ class Expressions:
             # Triton's is an exclusive or with -1, which is no u8 in its interpreter.
             text = f"{operand.inside(values.BITXOR)} ^ 255"
             return replace(operand, text=text, strength=values.BITXOR, zero=zero)
+        if expr.op == "-" and operand.dtype == "i16":
+            return _negated(operand)
         text = f"{expr.op}{operand.inside(values.UNARY)}"
         return replace(operand, text=text, strength=values.UNARY, zero=zero, nonnegative=False)
 
@@ -322,6 +325,8 @@ class Expressions:
             left, right = self.converted(left, common), self.converted(right, common)
             return self._narrowed(self._rounded(expr.op, left, right, common), expr.type.dtype)
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
+        if expr.op == "-" and right.dtype == "i16":
+            expr, right = replace(expr, op="+"), _negated(right)
         if self._takes_f32(expr, left, right):
             # PyTorch calculates with the scalar itself, and rounds the result.
             left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))
@@ -380,6 +385,11 @@ class Expressions:
         strength = values.COMPARE
         text = f"{left.inside(strength + 1)} {expr.op} {right.inside(strength + 1)}"
         dtype = None if left.dtype is None and right.dtype is None else "bool"
+        number, other, op = right, left, expr.op
+        if left.dtype is None:  # 2 < x is x > 2
+            number, other, op = left, right, op.translate(str.maketrans("<>", "><"))
+        if number.dtype is None and other.dtype in ("f32", *NARROW_FLOATS) and op in _FORGETFUL:
+            text, strength = f"{_FORGETFUL[op]}({other.text}, {number.text})", values.ATOM
         return Value(text=text, strength=strength, dtype=dtype, tiles=tiles)
 
     def _power(self, expr: ir.Binary, base: Value) -> Value:
@@ -736,6 +746,10 @@ class Expressions:
         product = f"{left.inside(values.PRODUCT)} * {right.inside(values.UNARY)}"
         rest = tuple(tile for tile in tiles if tile != expr.tile)
         return Value(text=f"tl.sum({product}, {tiles.index(expr.tile)})", dtype=result, tiles=rest)
+
+
+def _negated(value: Value) -> Value:
+    return replace(value, text=f"negated({value.text})", strength=values.ATOM, nonnegative=False)
 
 
 def _common(*operands: ir.Expr) -> DType:

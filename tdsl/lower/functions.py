@@ -12,8 +12,8 @@ REDUCTIONS: Mapping[str, str] = {"prod": "product", "any": "tl.max", "all": "tl.
 
 # Functions of ours that a kernel's body calls (`lower.inductor.intrinsics`).
 INTRINSICS = (
-    *("absolute", "as_stored", *NAN_AWARE_REDUCTIONS.values(), "opaque", "tile_part"),
-    *("floor_divided", "floor_remainder", "normal", "product", "uniform"),
+    *("absolute", "as_stored", *NAN_AWARE_REDUCTIONS.values(), "negated", "opaque", "tile_part"),
+    *("above", "at_least", "below", "floor_divided", "floor_remainder", "normal", "product", "uniform"),
 )
 
 # The value that a lane outside must hold for a reduction not to see it; by category.

@@ -12,7 +12,8 @@ import triton.language as tl
 from triton.language.extra import libdevice
 
 from tdsl.lower.inductor.intrinsics import absolute, nan_argmax, nan_argmin, nan_max, nan_min, opaque, tile_part
-from tdsl.lower.inductor.intrinsics import floor_divided, floor_remainder, normal, product, uniform
+from tdsl.lower.inductor.intrinsics import above, at_least, below, floor_divided, floor_remainder
+from tdsl.lower.inductor.intrinsics import negated, normal, product, uniform
 """
 
 

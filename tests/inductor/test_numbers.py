@@ -129,7 +129,7 @@ where T in (f16, bf16):
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_scalar_is_not_rounded_but_the_result_is(dtype, dynamic):
+def test_a_scalar_is_not_rounded_but_the_result_is(dtype, dynamic, device):
     def reference(a, s):
         def held(x):
             return x.to(dtype).float()
@@ -137,19 +137,95 @@ def test_a_scalar_is_not_rounded_but_the_result_is(dtype, dynamic):
         return held(held(a.float() * s) + 0.1), held(held(a.shape[1] / a.float()) - 2.0)
 
     rounded = tdsl.template(source=ROUNDED, name="rounded")(reference)
-    a = (torch.rand(13, 300) + 1).to(dtype)
+    a = (torch.rand(13, 300, device=device) + 1).to(dtype)
     for got, want in zip(
         torch.compile(lambda a, s: rounded(a, s), dynamic=dynamic)(a, 0.3), reference(a, 0.3), strict=True
     ):
         assert torch.equal(got, want)
 
 
-def test_a_divisor_that_the_dtype_does_not_hold_is_what_it_is():
+def test_a_divisor_that_the_dtype_does_not_hold_is_what_it_is(device):
     source = """
 template left(a: u8[N]) -> c: u8[N]:
     for n in grid(N by 16):
         store c[n] = load a[n] % 256
 """
     left = tdsl.template(source=source, name="left")(lambda a: a % 256)
-    a = torch.arange(20, dtype=torch.uint8)
+    a = torch.arange(20, dtype=torch.uint8, device=device)
     assert torch.equal(torch.compile(left)(a), a)
+
+
+COMPARED = """
+template compared(a: T[N], zero: float) -> y: i32[N]
+where T in (f16, bf16, f32, f64):
+    for n in grid(N by 16):
+        x = load a[n]
+        s = x * x
+        found = i32(s >= 0) + 2 * i32(exp(x) + 1 > 0) + 4 * i32(1 - s < 2) + 8 * i32(0 <= abs(x))
+        found += 16 * i32(1 > -abs(x)) + 32 * i32(sign(s + 1) > 0) + 64 * i32(x > 0) + 128 * i32(s >= zero)
+        store y[n] = found + 256 * i32(s > -1) + 512 * i32(0 <= s) + 1024 * i32(tanh(s) < 2)
+
+template kept(a: T[N]) -> y: T[N]
+where T in (f16, bf16, f32, f64):
+    for n in grid(N by 16):
+        x = load a[n]
+        store y[n] = where(x >= 0, x, 1)
+
+template opposite(a: i16[N]) -> (y: i64[N], z: i64[N], w: i16[N]):
+    for n in grid(N by 16):
+        x = load a[n]
+        store y[n] = i64(-x)
+        store z[n] = i64(zeros(n, dtype=i16) - x) + 3 * i64(65536 - x)
+        store w[n] = -x
+"""
+
+
+def _of_comparisons(a, zero):
+    x, s = a, a * a
+    found = [s >= 0, x.exp() + 1 > 0, 1 - s < 2, x.abs() >= 0, -x.abs() < 1, torch.sign(s + 1) > 0, x > 0]
+    found += [s >= zero, s > -1, s >= 0, s.tanh() < 2]
+    return sum(each.int() << at for at, each in enumerate(found)).int()
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_no_comparison_with_nan_is_true(dtype, dynamic, device):
+    """ptxas takes what it knows of x * x for true of NaN, too."""
+    compared = tdsl.template(source=COMPARED, name="compared")(_of_comparisons)
+    kept = tdsl.template(source=COMPARED, name="kept")(lambda a: torch.where(a >= 0, a, 1))
+    nan, inf = float("nan"), float("inf")
+    x = torch.tensor([nan, 1, -2, 0, inf, -inf, 0.5, nan, -0.25] * 5, dtype=dtype, device=device)
+
+    def behind(x):
+        y = kept(x)
+        square = y * y
+        return torch.where(square >= 0, 5, 6), torch.where(1 - square < 2, 7, 8), (square + 1 > 0).int()
+
+    def in_front(x):
+        return kept(x * x), kept(x.float().exp().to(x.dtype))
+
+    found = torch.compile(lambda x, zero: compared(x, zero), dynamic=dynamic)(x, 0.0)
+    assert torch.equal(found, _of_comparisons(x, 0.0))
+    assert found[0] == 0
+    for program in (behind, in_front):
+        for got, want in zip(torch.compile(program, dynamic=dynamic)(x), program(x), strict=True):
+            torch.testing.assert_close(got, want, equal_nan=True)
+
+
+def test_the_least_number_has_no_opposite(device):
+    def reference(a):
+        return (-a).long(), (-a).long() + 3 * (-a).long(), -a
+
+    opposite = tdsl.template(source=COMPARED, name="opposite")(reference)
+    a = torch.tensor([-(2**15), -(2**15) + 1, -1, 0, 1, 2**15 - 1], dtype=torch.int16, device=device)
+
+    def program(a):
+        y, z, w = opposite(-a)
+        return y, z, (-w).long() + (0 - w).abs()
+
+    for got, want in zip(torch.compile(opposite)(a), reference(a), strict=True):
+        assert torch.equal(got.cpu(), want.cpu())
+    b = -a.cpu()
+    expected = (-b).long(), 4 * (-b).long(), b.long() + b.abs()
+    for got, want in zip(torch.compile(program)(a), expected, strict=True):
+        assert torch.equal(got.cpu(), want)

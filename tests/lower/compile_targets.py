@@ -22,6 +22,7 @@ from tdsl import ir
 from tdsl.grammar import read
 from tdsl.lower import lower, static_axes
 from tdsl.lower.contiguous import contiguous
+from tdsl.lower.inductor.intrinsics import FOR_HIP
 from tdsl.lower.text import IMPORTS, function_text
 from tdsl.pipeline import check_text
 
@@ -46,6 +47,9 @@ TYPES = {
     "f8e5m2": "*fp8e5",
 }
 SCALARS = {"float": "fp32", "int": "i32"}
+HIP = "".join(
+    f"from tdsl.lower.inductor.intrinsics import {own} as {name}\n" for name, own in FOR_HIP.items()
+)
 ALIGNED_SIZE, BLOCK_SIZE = 1024, 64  # of a dimension, and of one that a single block covers
 
 
@@ -61,13 +65,12 @@ def kernels(file: str, folder: Path) -> Any:
             if dtype == "f32" or dtypes:
                 binding, arguments = contiguous(kernel, dims=dims, dtypes=dtypes)
                 source = lower(kernel, binding)
-                text = IMPORTS + "\n\n" + function_text(source, arguments)
-                path = folder / f"{kernel.name}_{dtype}.py"
-                path.write_text(text)
-                spec = importlib.util.spec_from_file_location(path.stem, path)
-                assert spec is not None and spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
+                text = function_text(source, arguments)
+                modules = {
+                    "cuda": imported(folder / f"{kernel.name}_{dtype}.py", f"{IMPORTS}\n\n{text}"),
+                    "hip": imported(folder / f"{kernel.name}_{dtype}_hip.py", f"{IMPORTS}{HIP}\n\n{text}"),
+                }
+                functions = {maker: getattr(module, source.name) for maker, module in modules.items()}
                 signature = {pointer.name: TYPES[pointer.dtype] for pointer in source.pointers}
                 signature |= dict.fromkeys(arguments, "i32")
                 signature |= {
@@ -76,17 +79,26 @@ def kernels(file: str, folder: Path) -> Any:
                 config = source.configs[-1]
                 aligned = {(index,): [["tt.divisibility", 16]] for index in range(len(source.pointers))}
                 signature |= {name: "constexpr" for name, _ in config.constants}
-                yield dtype, getattr(module, source.name), signature, aligned, config
+                yield dtype, functions, signature, aligned, config
+
+
+def imported(path: Path, text: str) -> Any:
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def main(file: str, folder: Path, *targets: str) -> None:
-    for dtype, function, signature, aligned, config in kernels(file, folder):
+    for dtype, functions, signature, aligned, config in kernels(file, folder):
         for name in targets or TARGETS:
             target, binary = TARGETS[name]
             found: dict[str, object] = {"target": name, "dtype": dtype}
             try:
                 compiled = triton.compile(
-                    ASTSource(function, signature, dict(config.constants), aligned),
+                    ASTSource(functions[target.backend], signature, dict(config.constants), aligned),
                     target=target,
                     options={"num_warps": config.num_warps or 4, "num_stages": config.num_stages or 2},
                 )

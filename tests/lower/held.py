@@ -26,6 +26,7 @@ NUMBERS = {
     "i64(cdiv(v, {p}))": lambda v, p, wrapped: wrapped(-(-v // p)),
     "i64(v + ({p} + 1) > 0)": lambda v, p, wrapped: wrapped(v + p + 1) > 0,
     "i64(abs(v) // 3)": lambda v, p, wrapped: wrapped(abs(v)) // 3,
+    "i64(-v)": lambda v, p, wrapped: wrapped(-v),
     "i64(maximum(v, 0) * maximum(v, 1) // 3)": lambda v, p, wrapped: wrapped(max(v, 0) * max(v, 1)) // 3,
 }
 HELD = {"u8": (0, 255), "i8": (-128, 127), "i16": (-(2**15), 2**15 - 1), "i32": (-(2**31), 2**31 - 1)}

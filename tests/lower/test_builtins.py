@@ -269,8 +269,7 @@ where T in (bf16, f32):
 
 
 def test_compiles_for_every_target(tmp_path: Path) -> None:
-    # `abs` of f32 has an instruction of its own for each maker of GPUs, which Inductor's text chooses.
-    lanes = " + ".join(spelled(name, "v") for name in LANEWISE if name not in ("abs", "isnan", "isinf"))
+    lanes = " + ".join(spelled(name, "v") for name in LANEWISE if name not in ("isnan", "isinf"))
     scalars = " + ".join(
         spelled(name, "seed") for name in ("round", "sign", "softplus", "tan", "atan2", "clamp")
     )

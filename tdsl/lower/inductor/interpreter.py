@@ -26,7 +26,10 @@ from tdsl.lower.inductor import private
 from tdsl.lower.inductor.intrinsics import normal, uniform
 
 __all__ = [
+    "above",
     "absolute",
+    "at_least",
+    "below",
     "floor_divided",
     "floor_remainder",
     "interpreted",
@@ -35,6 +38,7 @@ __all__ = [
     "nan_argmin",
     "nan_max",
     "nan_min",
+    "negated",
     "normal",
     "opaque",
     "product",
@@ -151,6 +155,22 @@ libdevice = Libdevice()
 
 def absolute(tile: Any) -> Any:
     return tl.abs(tile)
+
+
+def negated(tile: Any) -> Any:
+    return -tile
+
+
+def above(tile: Any, number: Any) -> Any:
+    return tile > number
+
+
+def at_least(tile: Any, number: Any) -> Any:
+    return tile >= number
+
+
+def below(tile: Any, number: Any) -> Any:
+    return tile < number
 
 
 def opaque(tile: Any) -> Any:

@@ -4,6 +4,8 @@
     nan_argmax(x, 1)      ->    tl.reduce((x, lanes), 1, the first larger)  the first NaN, or the first of the largest
     as_stored(x)          ->    x                                           but nothing contracts across it
     absolute(x)           ->    |x|                                         of f32 or i16, whatever is behind it
+    negated(x)            ->    -x                                          of i16, whatever is behind it
+    above(x, 0.5)         ->    x > 0.5                                     false of NaN, whatever x is; below, at_least
     floor_divided(a, b)   ->    a / b rounded down                          of f32 or f64, as PyTorch's
     floor_remainder(a, b) ->    what that leaves of a                       with the sign of b
     opaque(x)             ->    x                                           but nothing looks where it comes from
@@ -170,6 +172,64 @@ def plain_absolute(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def negated(x):  # type: ignore[no-untyped-def]
+    """-x of i16. Of -32768 the assembler (ptxas 12.8 and 13.1) takes `neg.s16`, which LLVM makes of `0 - x`, too, for
+    32768 where it is widened."""
+    wide = tl.inline_asm_elementwise(
+        "neg.s32 $0, $1;", "=r,r", [x.to(tl.int32)], dtype=tl.int32, is_pure=True, pack=1
+    )
+    return wide.to(tl.int16)
+
+
+@triton.jit
+def plain_negated(x):  # type: ignore[no-untyped-def]
+    return -x
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _compared(x, number, otherwise: tl.constexpr):  # type: ignore[no-untyped-def]
+    """A comparison of a float of up to 32 bits with a number. Where the assembler (ptxas 12.8 and 13.1) knows between
+    which numbers x lies, as with x * x or exp(y) + 1, it calculates >, >= and < from them and forgets NaN. What is
+    false of NaN is the negation of what is true of it, which it does right."""
+    instruction: tl.constexpr = (
+        "{ .reg .pred p; setp." + otherwise + ".f32 p, $1, $2; selp.b32 $0, 0, 1, p; }"
+    )
+    arguments = [x.to(tl.float32), tl.cast(number, x.dtype).to(tl.float32)]
+    bit = tl.inline_asm_elementwise(instruction, "=r,f,f", arguments, dtype=tl.int32, is_pure=True, pack=1)
+    return bit != 0
+
+
+@triton.jit
+def above(x, number):  # type: ignore[no-untyped-def]
+    return _compared(x, number, "leu")
+
+
+@triton.jit
+def at_least(x, number):  # type: ignore[no-untyped-def]
+    return _compared(x, number, "ltu")
+
+
+@triton.jit
+def below(x, number):  # type: ignore[no-untyped-def]
+    return _compared(x, number, "geu")
+
+
+@triton.jit
+def plain_above(x, number):  # type: ignore[no-untyped-def]
+    return x > number
+
+
+@triton.jit
+def plain_at_least(x, number):  # type: ignore[no-untyped-def]
+    return x >= number
+
+
+@triton.jit
+def plain_below(x, number):  # type: ignore[no-untyped-def]
+    return x < number
+
+
+@triton.jit
 def _quotient(a, b):  # type: ignore[no-untyped-def]
     """Rounded to nearest, as `/` of f32 is not."""
     if a.dtype == tl.float64:
@@ -224,4 +284,5 @@ def tile_part(tile, part: tl.constexpr, parts: tl.constexpr):  # type: ignore[no
     return tile
 
 
-FOR_HIP = {"absolute": "plain_absolute", "opaque": "plain"}
+_NVIDIA = ("above", "absolute", "at_least", "below", "negated")
+FOR_HIP = {**{name: f"plain_{name}" for name in _NVIDIA}, "opaque": "plain"}

@@ -37,6 +37,7 @@ from tdsl.lower.inductor.private import (
     RemovedArg,
     SymT,
     V,
+    get_broadcasted_shape,
     inductor_config,
     ir,
     is_unaligned_buffer_name,
@@ -616,18 +617,29 @@ class _Operators(V.WrapperHandler):  # type: ignore[misc, name-defined]
             if converts_through_f32(*names):
                 single = super()._default(name, (value, torch.float32, value.dtype), {})
                 return super()._default(name, (single, dtype, torch.float32), {})
-        return _absolute(name, args) or super()._default(name, args, kwargs)
+        return _instruction(name, args) or super()._default(name, args, kwargs)
 
 
-def _absolute(name: str, args: tuple[Any, ...]) -> CSEVariable | None:
-    """`abs` of f32 or i16 on a GPU, as `intrinsics` has it; None for anything else."""
-    if name != "abs" or args[0].dtype not in (torch.float32, torch.int16):
+_INSTRUCTIONS: dict[tuple[str, torch.dtype | None], str] = {
+    ("abs", torch.float32): "absolute({0})",
+    ("abs", torch.int16): "absolute({0})",
+    ("neg", torch.int16): "negated({0})",
+    ("sub", torch.int16): "{0} + negated({1})",
+    ("gt", torch.float32): "above({0}, {1})",
+    ("ge", torch.float32): "at_least({0}, {1})",
+    ("lt", torch.float32): "below({0}, {1})",
+}
+
+
+def _instruction(name: str, args: tuple[Any, ...]) -> CSEVariable | None:
+    """An operator on a GPU as `intrinsics` has it; None for one that Triton compiles to right numbers."""
+    found = _INSTRUCTIONS.get((name, args[0].dtype)) if args and isinstance(args[0], CSEVariable) else None
+    if found is None or V.graph.get_current_device_or_throw().type != "cuda":
         return None
-    if V.graph.get_current_device_or_throw().type != "cuda":
-        return None
-    value = args[0]
-    made = V.kernel.cse.generate(V.kernel.compute, f"absolute({value})", dtype=value.dtype, shape=value.shape)
-    return cast(CSEVariable, made)
+    dtype = torch.bool if name in ("gt", "ge", "lt") else args[0].dtype
+    shape = args[0].shape if len(args) == 1 else get_broadcasted_shape(args[0].shape, args[1].shape)
+    text = found.format(*args)
+    return cast(CSEVariable, V.kernel.cse.generate(V.kernel.compute, text, dtype=dtype, shape=shape))
 
 
 def _as_read(slot: StoreSlot) -> str:

@@ -138,6 +138,7 @@ from torch._inductor.scheduler import (
     refresh_group_node_dependencies,
 )
 from torch._inductor.select_algorithm import ExternalTritonTemplateKernel, PartialRender
+from torch._inductor.shape_propagation import get_broadcasted_shape
 from torch._inductor.utils import (
     Placeholder,
     # What a compiled program became, for those who count its kernels.
