@@ -58,6 +58,10 @@ def main() -> None:
     if options.part:
         print(json.dumps(PARTS[options.part.partition(":")[0]](options.part.partition(":")[2])))
         return
+    import torch
+
+    if not torch.cuda.is_available():
+        parser.error("this measures a GPU, and there is none")
     options.out.mkdir(parents=True, exist_ok=True)
     found = measure()
     (options.out / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.contenders import CONTENDERS
 from benchmarks.rows import Row, rows
 
@@ -49,6 +51,10 @@ def main() -> int:
     parser.add_argument("--explain", default="", metavar="ROW")
     parser.add_argument("--configs", default="", metavar="ROWS", help="time candidate configs of our kernels")
     options = parser.parse_args()
+    if not options.tiny and not torch.cuda.is_available():
+        parser.error(
+            "this measures a GPU, and there is none; --tiny proves in Triton's interpreter that it runs"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     if options.configs:
         from benchmarks.candidates import tune

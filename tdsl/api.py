@@ -40,7 +40,7 @@ def template(
 
     A relative path is beside the module of the decorated function. `name` is the template's name in the
     file, the function's own unless given. The function's parameters are the template's, by name and in
-    order; its body is the reference: what the template means, in PyTorch, or `...` for none.
+    order; its body is the reference: what the template means, in PyTorch, or `...` (or `pass`) for none.
 
     Raises TdslError if the template is wrong or disagrees with the function.
     """
@@ -48,6 +48,10 @@ def template(
         raise TypeError("template() needs a path, or source=: write @tdsl.template('file.tdsl')")
     if (path is None) == (source is None):
         raise TypeError("template() takes a path or source=, one of the two")
+    if path is not None and "\n" in os.fspath(path):
+        raise TypeError("template() takes a path first: write @tdsl.template(source=TEXT)")
+    if source is not None and source.endswith(".tdsl") and "\n" not in source:
+        raise TypeError(f"source= is the text of a template: write @tdsl.template({source!r})")
 
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))

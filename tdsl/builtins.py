@@ -145,7 +145,7 @@ FUNCTIONS: Mapping[str, Function] = {
         text="tl.where({0} > 20, {0}, libdevice.log1p(tl.exp({0})))",
     ),
     "fma": Function(value=lambda x, y, z: x * y + z, arity=3, gives="float", text="tl.fma({0}, {1}, {2})"),
-    "abs": Function(value=abs, text="tl.abs({0})", odd=True, f32="absolute({0})", i16="absolute({0})"),
+    "abs": Function(value=abs, text="tl.abs({0})", odd=True, f32="absolute({0})", i16="as_i16(tl.abs({0}))"),
     "sign": Function(
         value=_sign,
         text="tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to(tl.{dtype})",

@@ -18,6 +18,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -456,7 +457,10 @@ def _refer(
     kernel = operator.kernel
     if operator.reference is None:
         message = f"'{kernel.name}' has no reference, and a CPU runs kernels only with TRITON_INTERPRET=1"
-        raise TdslError([_wrong(message, kernel)])
+        help = (
+            "set it before Triton is imported, or write what the template means as the body of its function"
+        )
+        raise TdslError([replace(_wrong(message, kernel), help=help)])
     versions = {name: _version(value) for name, value in arguments.items()}
     returned = _reference(operator, arguments)
     for param in kernel.params if not operator.written else ():  # a view of what is written counts with it
@@ -670,7 +674,9 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
             if operator.written:
                 raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
             if operator.reference is None:
-                raise TdslError([_no_gradient(kernel, "it has no reference to differentiate")])
+                why = "it has no reference to differentiate"
+                help = "write what it means in PyTorch as the body of its function, or call it under torch.no_grad()"
+                raise TdslError([_no_gradient(kernel, why, help)])
             if forward or in_transform():
                 # Another kind of derivative: PyTorch has it of all that the reference calls.
                 arguments = operator.arguments(args)

@@ -150,7 +150,7 @@ def assert_fused(
     With each set of arguments the program runs twice, the second time over memory that was filled with NaN, and
     must return the same bits. Arguments keep their strides and what memory they share, and are not written to. Raises
     AssertionError with what differs, where it does first, and by how much, or with the kernels and what was
-    not fused.
+    not fused; and where a template is called but its reference was compiled, as on a CPU without the interpreter.
     """
     compiled = torch.compile(fn, fullgraph=True, dynamic=dynamic)
     first_args = copy_arguments(args)
@@ -162,13 +162,14 @@ def assert_fused(
     actual = _Outcome.snapshot(result, first_args)
     _poison(result)
     names = _kernel_names(code)
+    triton = sum(name.startswith("Triton") for name in names)
+    if names and not triton and _calls_templates(fn, args):
+        raise AssertionError(
+            "no template's kernel ran: on a CPU the reference is compiled in its place, unless TRITON_INTERPRET=1; "
+            "set it, or call tdsl.testing.device(), before Triton is imported"
+        )
     if kernels is not None and found != kernels:
-        lines = [*names, *refusals]
-        if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-            lines.append(
-                "on a CPU the reference is compiled, and no template's kernel, unless TRITON_INTERPRET=1"
-            )
-        listed = "".join(f"\n  {line}" for line in lines)
+        listed = "".join(f"\n  {line}" for line in [*names, *refusals])
         raise AssertionError(f"expected {_count(kernels, 'kernel')}, compiled to {found}:{listed}")
     reference = reference or fn
     worst = _compare(reference, args, actual, _run_again(compiled, args), exact=exact)
@@ -180,13 +181,32 @@ def assert_fused(
     return Report(
         result=actual.result,
         kernels=found,
-        triton=sum(name.startswith("Triton") for name in names),
+        triton=triton,
         code=code,
         difference=difference,
         error=error,
         eager_error=eager_error,
         refusals=refusals,
     )
+
+
+def _calls_templates(fn: Program, args: Sequence[Any]) -> bool:
+    calls = _Calls()  # type: ignore[no-untyped-call]
+    with torch.no_grad(), calls:
+        fn(*copy_arguments(args))
+    return calls.any
+
+
+class _Calls(TorchDispatchMode):
+    """Whether a template is called."""
+
+    any = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.any |= isinstance(func, torch._ops.OpOverload) and func.namespace == "tdsl"
+        return func(*args, **(kwargs or {}))
 
 
 def _run_again(compiled: Program, args: Sequence[Any]) -> _Outcome:

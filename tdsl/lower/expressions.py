@@ -165,7 +165,8 @@ class Expressions:
         else:
             text = f"{value.inside(values.ATOM)}.to({triton})"
         nonnegative = value.nonnegative and (DTYPES[dtype].category != 1 or self._held(dtype, value))
-        return replace(value, text=text, strength=values.ATOM, dtype=dtype, nonnegative=nonnegative)
+        cast = replace(value, text=text, strength=values.ATOM, dtype=dtype, nonnegative=nonnegative)
+        return _as_i16(cast) if value.dtype in ("i32", "i64") else cast
 
     def converted(self, value: Value, dtype: DType) -> Value:
         """`value` as an operand of arithmetic in `dtype`. A weak scalar stays as it is, but wraps in an integer
@@ -288,10 +289,8 @@ class Expressions:
             # Triton's is an exclusive or with -1, which is no u8 in its interpreter.
             text = f"{operand.inside(values.BITXOR)} ^ 255"
             return replace(operand, text=text, strength=values.BITXOR, zero=zero)
-        if expr.op == "-" and operand.dtype == "i16":
-            return _negated(operand)
         text = f"{expr.op}{operand.inside(values.UNARY)}"
-        return replace(operand, text=text, strength=values.UNARY, zero=zero, nonnegative=False)
+        return _as_i16(replace(operand, text=text, strength=values.UNARY, zero=zero, nonnegative=False))
 
     def _binary(self, expr: ir.Binary) -> Value:
         if expr.op in ("and", "or"):
@@ -323,10 +322,8 @@ class Expressions:
                 return Value(text=text, strength=strength, nonnegative=nonnegative)  # Python calculates it
             common = self._exact(expr.type.dtype, (expr.left, left), (expr.right, right))
             left, right = self.converted(left, common), self.converted(right, common)
-            return self._narrowed(self._rounded(expr.op, left, right, common), expr.type.dtype)
+            return self._narrowed(_as_i16(self._rounded(expr.op, left, right, common)), expr.type.dtype)
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
-        if expr.op == "-" and right.dtype == "i16":
-            expr, right = replace(expr, op="+"), _negated(right)
         if self._takes_f32(expr, left, right):
             # PyTorch calculates with the scalar itself, and rounds the result.
             left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))
@@ -342,7 +339,7 @@ class Expressions:
         )
         if dtype is not None and "f32" in (left.dtype, right.dtype) and dtype != "f32":
             return self.cast(replace(value, dtype="f32"), dtype)
-        return self._divided(value) if expr.op == "/" else value
+        return self._divided(value) if expr.op == "/" else _as_i16(value)
 
     def _takes_f32(self, expr: ir.Binary, left: Value, right: Value) -> bool:
         """Whether f16 or bf16 meets a scalar that it does not hold."""
@@ -531,7 +528,7 @@ class Expressions:
         arguments = [self.converted(argument, exact) for argument in arguments]
         if expr.function == "cdiv" and not (common.weak and all(a.nonnegative for a in arguments)):
             left, right = arguments  # Triton's adds them first, which may wrap
-            value = self._rounded("cdiv", left, right, exact)
+            value = _as_i16(self._rounded("cdiv", left, right, exact))
         else:
             value = self._call(expr.function, arguments, exact)
         return value if exact == common else self._narrowed(value, common)
@@ -748,8 +745,11 @@ class Expressions:
         return Value(text=f"tl.sum({product}, {tiles.index(expr.tile)})", dtype=result, tiles=rest)
 
 
-def _negated(value: Value) -> Value:
-    return replace(value, text=f"negated({value.text})", strength=values.ATOM, nonnegative=False)
+def _as_i16(value: Value) -> Value:
+    """A result of integers, for the assembler (`intrinsics`)."""
+    if value.dtype != "i16":
+        return value
+    return replace(value, text=f"as_i16({value.text})", strength=values.ATOM)
 
 
 def _common(*operands: ir.Expr) -> DType:

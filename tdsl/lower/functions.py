@@ -12,7 +12,7 @@ REDUCTIONS: Mapping[str, str] = {"prod": "product", "any": "tl.max", "all": "tl.
 
 # Functions of ours that a kernel's body calls (`lower.inductor.intrinsics`).
 INTRINSICS = (
-    *("absolute", "as_stored", *NAN_AWARE_REDUCTIONS.values(), "negated", "opaque", "tile_part"),
+    *("absolute", "as_i16", "as_stored", *NAN_AWARE_REDUCTIONS.values(), "opaque", "tile_part"),
     *("above", "at_least", "below", "floor_divided", "floor_remainder", "normal", "product", "uniform"),
 )
 

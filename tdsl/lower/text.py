@@ -13,7 +13,7 @@ from triton.language.extra import libdevice
 
 from tdsl.lower.inductor.intrinsics import absolute, nan_argmax, nan_argmin, nan_max, nan_min, opaque, tile_part
 from tdsl.lower.inductor.intrinsics import above, at_least, below, floor_divided, floor_remainder
-from tdsl.lower.inductor.intrinsics import negated, normal, product, uniform
+from tdsl.lower.inductor.intrinsics import as_i16, normal, product, uniform
 """
 
 

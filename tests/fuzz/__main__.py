@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"    {construct}: {situation}")
         return 1 if left else 0
     device = options.device or ("cuda" if _has_gpu() else "cpu")
+    if device == "cuda" and not _has_gpu():
+        parser.error("there is no GPU")
     with Pool(jobs=options.jobs, device=device) as pool:
         if options.saved:
             return run_saved(pool)

@@ -223,7 +223,7 @@ def _values(plan: Plan, kernel: ir.Kernel, arguments: list[str]) -> dict[str, An
         elif given in plan.inputs:
             found[param.name] = plan.inputs[given]["scalar"][0]
         else:
-            found[param.name] = python.literal_eval(given)
+            found[param.name] = None if ".shape[" in given else python.literal_eval(given)
     return found
 
 

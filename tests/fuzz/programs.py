@@ -189,6 +189,7 @@ SMOOTH = [
     "torch.erf({})",
     "(-{})",
 ]
+NOT_ZERO = ("torch.sigmoid({})", "torch.exp(-{}.abs())", "torch.cos({})")  # of zero, where lanes are outside
 # Not '-x': Triton's is '0 - x', which makes zero of zero.
 SIGNED = ["{}.abs()", "({} * 2)", "({} * -1)", "({} * -2)"]
 MUTATIONS = [
@@ -765,6 +766,12 @@ class Builder:
         return True
 
     def scalar(self, param: Param) -> str:
+        shaped = [value for value in self.values[-4:] if value.dims]
+        if param.free and shaped and self.rng.random() < 0.4:
+            size = f"{self.rng.choice(shaped).name}.shape[-1]"
+            return self.rng.choice(
+                [f"({size} - 9) // 2", f"(5 - {size}) % 4", f"({size} - 30) % -7", f"3 - {size}"]
+            )
         if self.rng.random() < 0.6 or not isinstance(param.value, int | float):
             return repr(param.value)
         name = f"x{len(self.inputs)}"
@@ -888,6 +895,8 @@ class Builder:
             more = 0  # the view itself is what the template is given
         for _ in range(more):
             value = self.grow(value, before=True)
+        if not self.exact and is_float(value.dtype) and param.least is None and rng.random() < 0.3:
+            value = self.define(rng.choice(NOT_ZERO).format(value.name), self.like(value, bound=1))
         value = self.fitted(
             value,
             param.dtype,

@@ -484,7 +484,7 @@ class Scene:
         row = "axis(M, 'm', W, a)"
         match kind:
             case "int":
-                name = self.param("int", lambda: draft.scalar("int", rng.choice([3, -2, 7])))
+                name = self.param("int", lambda: draft.scalar("int", rng.choice([3, -2, 7]), free=True))
                 test = rng.choice(["{} > 2", "{} % 3 == 1", "{} // 2 < 0", "not {} > 2"])
                 return test.format(name), test.format(name)
             case "flag":
@@ -513,7 +513,7 @@ class Scene:
                     "A", f"({python})"
                 ).replace("C", f"({other_python})")
             case "never":
-                name = self.param("int", lambda: draft.scalar("int", rng.choice([3, -2, 7])))
+                name = self.param("int", lambda: draft.scalar("int", rng.choice([3, -2, 7]), free=True))
                 return f"{name} > 1000", "False"
             case "row":
                 test = rng.choice(
@@ -942,6 +942,12 @@ class Scene:
                 else:
                     order, function = rng.choice([("", "ascending"), (", descending=true", "descending")])
                     self.clamped(f"sort(v, n{order})", f"along({function}, v, W, 'n', N)")
+            if not self.exact and layout == "rows" and self.loaded in ("f32", "f64") and rng.random() < 0.15:
+                # Of what was not calculated: a rounding could make another one the largest.
+                draft.nonempty.add("N")
+                function = rng.choice(["argmax", "argmin"])
+                place = f"over(torch.{function}, v, W, 'n', N) % 5"
+                self.line(f"v = v + {self.dtype}({function}(v, n) % 5)", f"v = v + {place}")
             self.block(2)
             if layout != "line" and rng.random() < 0.25:
                 self.summed()

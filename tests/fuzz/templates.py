@@ -89,6 +89,7 @@ class Param:
     value: object = None  # of a scalar or a constant
     declared: str = ""  # its spelling in the signature
     least: float | None = None  # the least value that may come in
+    free: bool = False  # any int of a thousand or less will do, and a program may calculate it from sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,10 +205,11 @@ class Draft:
         self.params.append(replace(param, declared=declared))
         return self.params[-1]
 
-    def scalar(self, kind: str, value: float) -> Param:
+    def scalar(self, kind: str, value: float, *, free: bool = False) -> Param:
         name = self.next_name()
+        declared = f"{name}: {kind}"
         self.params.append(
-            Param(name=name, kind=kind, value=value, declared=f"{name}: {kind}", bound=abs(value))
+            Param(name=name, kind=kind, value=value, declared=declared, bound=abs(value), free=free)
         )
         return self.params[-1]
 

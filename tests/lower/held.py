@@ -51,7 +51,7 @@ def check_numbers(dtype: str, form: str, device: str, *, dynamic: bool) -> None:
     held = [least, least + 1, -7, -1, 0, 1, 5, 100, most - 1, most]
     held = [number for number in held if least <= number <= most]
     x = torch.tensor(held, device=device).to(getattr(torch, {"u": "uint", "i": "int"}[dtype[0]] + dtype[1:]))
-    for p in (-5, 300, 2**31, -(2**31) - 1, 5 * 10**9):
+    for p in (-5, -1, 300, 2**31, -(2**31) - 1, 5 * 10**9):
 
         def numbers(x, p):
             return x.new_empty(x.shape, dtype=torch.int64)

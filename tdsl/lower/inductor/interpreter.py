@@ -28,6 +28,7 @@ from tdsl.lower.inductor.intrinsics import normal, uniform
 __all__ = [
     "above",
     "absolute",
+    "as_i16",
     "at_least",
     "below",
     "floor_divided",
@@ -38,7 +39,6 @@ __all__ = [
     "nan_argmin",
     "nan_max",
     "nan_min",
-    "negated",
     "normal",
     "opaque",
     "product",
@@ -157,8 +157,8 @@ def absolute(tile: Any) -> Any:
     return tl.abs(tile)
 
 
-def negated(tile: Any) -> Any:
-    return -tile
+def as_i16(tile: Any) -> Any:
+    return tile
 
 
 def above(tile: Any, number: Any) -> Any:

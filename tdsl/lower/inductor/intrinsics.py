@@ -3,8 +3,8 @@
     nan_max(x, 1)         ->    tl.reduce(x, 1, the larger, or NaN)         Inductor's own compare, test and select
     nan_argmax(x, 1)      ->    tl.reduce((x, lanes), 1, the first larger)  the first NaN, or the first of the largest
     as_stored(x)          ->    x                                           but nothing contracts across it
-    absolute(x)           ->    |x|                                         of f32 or i16, whatever is behind it
-    negated(x)            ->    -x                                          of i16, whatever is behind it
+    absolute(x)           ->    |x|                                         of f32, whatever is behind it
+    as_i16(x)             ->    x                                           calculated in i16, whatever is behind it
     above(x, 0.5)         ->    x > 0.5                                     false of NaN, whatever x is; below, at_least
     floor_divided(a, b)   ->    a / b rounded down                          of f32 or f64, as PyTorch's
     floor_remainder(a, b) ->    what that leaves of a                       with the sign of b
@@ -151,19 +151,10 @@ def as_stored(x):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def absolute(x):  # type: ignore[no-untyped-def]
-    """|x| of f32 or i16. LLVM moves Triton's own behind the cast to bf16 of a store, where the assembler (ptxas 12.8, for
-    sm_90) drops the `and` of every second lane: a negative number is stored. Of -32768 the assembler takes `abs.s16` for
-    32768 in the arithmetic behind it. An instruction that LLVM cannot move is kept.
+    """|x| of f32. LLVM moves Triton's own behind the cast to bf16 of a store, where the assembler (ptxas 12.8, for sm_90)
+    drops the `and` of every second lane: a negative number is stored. An instruction that LLVM cannot move is kept.
     """
-    if x.dtype == tl.int16:
-        wide = tl.inline_asm_elementwise(
-            "abs.s32 $0, $1;", "=r,r", [x.to(tl.int32)], dtype=tl.int32, is_pure=True, pack=1
-        )
-        return wide.to(tl.int16)
-    else:
-        return tl.inline_asm_elementwise(
-            "abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
+    return tl.inline_asm_elementwise("abs.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
 
 @triton.jit
@@ -172,18 +163,17 @@ def plain_absolute(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def negated(x):  # type: ignore[no-untyped-def]
-    """-x of i16. Of -32768 the assembler (ptxas 12.8 and 13.1) takes `neg.s16`, which LLVM makes of `0 - x`, too, for
-    32768 where it is widened."""
-    wide = tl.inline_asm_elementwise(
-        "neg.s32 $0, $1;", "=r,r", [x.to(tl.int32)], dtype=tl.int32, is_pure=True, pack=1
+def as_i16(x):  # type: ignore[no-untyped-def]
+    """x of i16, calculated. LLVM makes `0 - x` of -x, x * -1, x // -1 and ~x + 1, and the assembler (ptxas 12.8 and 13.1)
+    takes that, or |x|, of -32768 for 32768 where it is widened, compared or divided. Here the sign is extended anew."""
+    return tl.inline_asm_elementwise(
+        "{ .reg .b32 wide; cvt.u32.u16 wide, $1; bfe.s32 wide, wide, 0, 16; cvt.u16.u32 $0, wide; }",
+        "=h,h",
+        [x],
+        dtype=tl.int16,
+        is_pure=True,
+        pack=1,
     )
-    return wide.to(tl.int16)
-
-
-@triton.jit
-def plain_negated(x):  # type: ignore[no-untyped-def]
-    return -x
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -284,5 +274,7 @@ def tile_part(tile, part: tl.constexpr, parts: tl.constexpr):  # type: ignore[no
     return tile
 
 
-_NVIDIA = ("above", "absolute", "at_least", "below", "negated")
-FOR_HIP = {**{name: f"plain_{name}" for name in _NVIDIA}, "opaque": "plain"}
+FOR_HIP = {
+    **{name: f"plain_{name}" for name in ("above", "absolute", "at_least", "below")},
+    **dict.fromkeys(("as_i16", "opaque"), "plain"),
+}

@@ -622,9 +622,11 @@ class _Operators(V.WrapperHandler):  # type: ignore[misc, name-defined]
 
 _INSTRUCTIONS: dict[tuple[str, torch.dtype | None], str] = {
     ("abs", torch.float32): "absolute({0})",
-    ("abs", torch.int16): "absolute({0})",
-    ("neg", torch.int16): "negated({0})",
-    ("sub", torch.int16): "{0} + negated({1})",
+    ("abs", torch.int16): "as_i16(tl.abs({0}))",
+    ("neg", torch.int16): "as_i16(-{0})",
+    ("add", torch.int16): "as_i16({0} + {1})",
+    ("sub", torch.int16): "as_i16({0} - {1})",
+    ("mul", torch.int16): "as_i16({0} * {1})",
     ("gt", torch.float32): "above({0}, {1})",
     ("ge", torch.float32): "at_least({0}, {1})",
     ("lt", torch.float32): "below({0}, {1})",

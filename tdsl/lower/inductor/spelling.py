@@ -50,7 +50,7 @@ INTERPRETED = (
     "import triton.language as tl",
     "from tdsl.lower.inductor.interpreter import absolute, interpreted, libdevice, nan_argmax, nan_argmin, nan_max, nan_min, opaque, tile_part, tl_math",
     "from tdsl.lower.inductor.interpreter import above, at_least, below, floor_divided, floor_remainder",
-    "from tdsl.lower.inductor.interpreter import negated, normal, product, uniform",
+    "from tdsl.lower.inductor.interpreter import as_i16, normal, product, uniform",
 )
 
 
