@@ -223,6 +223,9 @@ def _triton(
     if config is not None and not 0 <= config < len(source.configs):
         count = len(source.configs)
         raise UsageError(f"--config {config}: '{kernel.name}' has {count}, counted from 0")
+    if len(source.configs) < len(kernel.candidates):
+        of = f"{len(source.configs)} of {len(kernel.candidates)} configs"
+        comments.append(f"# {of}: of the others the 'if' does not hold here (--shape)")
     for index, candidate in enumerate(source.configs):
         if config in (None, index):
             options = {name: getattr(candidate, name) for name in LAUNCH_OPTIONS}
