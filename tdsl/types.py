@@ -121,8 +121,8 @@ class DType:
                 found.add(name)
         return frozenset(found)
 
-    def resolve(self, dtypes: Mapping[str, str], index: str = "i32") -> str:
-        """The concrete dtype once each variable has one; a weak integer alone is an `index`."""
+    def resolve(self, dtypes: Mapping[str, str], index: str = "i32", real: str = "f32") -> str:
+        """The concrete dtype once each variable has one; a weak integer alone is an `index`, a weak float a `real`."""
         strong: str | None = None
         category = -1
         for name in self.names:
@@ -136,7 +136,7 @@ class DType:
             strong = this if strong is None else promote_names(strong, this)
         if strong is not None and DTYPES[strong].category >= category:
             return strong
-        return ("bool", index, "f32")[category]
+        return ("bool", index, real)[category]
 
     def __str__(self) -> str:
         if len(self.names) == 1:

@@ -25,6 +25,7 @@ from tdsl.lower.tiles import Tiles
 from tdsl.lower.triton import Pointer, TritonSource
 from tdsl.lower.values import Value
 from tdsl.lower.writer import Writer
+from tdsl.types import WEAK_FLOAT
 
 
 def lower(kernel: ir.Kernel, binding: Binding) -> TritonSource:
@@ -118,6 +119,8 @@ class _Emission:
             raise AssertionError(f"{statement.name} is weak, yet gets a block")
         else:
             value = self.expressions.block(value, known.tiles, known.dtype)
+        if value.dtype is None and statement.type.dtype == WEAK_FLOAT and self.specialization.real == "f64":
+            value = value.named(f"tl.full((), {value.text}, tl.float64)")
         self.writer.line(f"{name} = {value.text}")
         once = statement.name not in self.reassigned
         self.expressions.variables[statement.name] = Value(

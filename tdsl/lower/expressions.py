@@ -31,6 +31,7 @@ from tdsl.types import (
     LEAST_DOT,
     LEAST_DOT_8_BIT,
     NARROW_FLOATS,
+    WEAK_FLOAT,
     WEAK_INT,
     DType,
     converts_through_f32,
@@ -181,6 +182,15 @@ class Expressions:
             return value.named(f"tl.full((), {value.text}, tl.int64).to(tl.{DTYPES[name].triton})")
         return literal(wrapped(number, name))
 
+    def exact(self, expr: ir.Expr, value: Value) -> Value:
+        """A number of `expr` that is known at run time alone, in float64 where that is what numbers are here; Triton
+        makes a float32 of an integer beside a literal, and of a variable."""
+        if self.specialization.real != "f64" or value.dtype is not None or self._known(expr):
+            return value
+        if isinstance(expr, ir.VarRef) and expr.type.dtype == WEAK_FLOAT:
+            return value  # as it was assigned
+        return value.named(f"tl.full((), {value.text}, tl.float64)")
+
     def _exact(self, dtype: DType, *sides: tuple[ir.Expr, Value]) -> DType:
         """The dtype for an operation in `dtype` whose result, wrapped, is not that of wrapped operands: a quotient, a
         comparison. In it an index or a number that meets a tile is what it is."""
@@ -324,6 +334,8 @@ class Expressions:
             left, right = self.converted(left, common), self.converted(right, common)
             return self._narrowed(_as_i16(self._rounded(expr.op, left, right, common)), expr.type.dtype)
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
+        if expr.type.dtype == WEAK_FLOAT:
+            left, right = self.exact(expr.left, left), self.exact(expr.right, right)
         if self._takes_f32(expr, left, right):
             # PyTorch calculates with the scalar itself, and rounds the result.
             left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))

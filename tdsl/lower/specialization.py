@@ -56,6 +56,8 @@ class Specialization:
             for tile in (*node.left.type.tiles, *node.right.type.tiles)
         )
         self._solve()
+        # A number is what it is in float64, where that is calculated with at all, and not rounded to float32 before.
+        self.real = "f64" if any(map(self._is_double, ir.walk(kernel))) else "f32"
         self.candidates = tuple(self._candidates())
         self._check_blocks()
         if binding.budget is not None:
@@ -87,7 +89,17 @@ class Specialization:
         return f"tl.cast({integer}, tl.int64)" if self.binding.index_dtype == "i64" else str(integer)
 
     def dtype(self, dtype: DType) -> str:
-        return dtype.resolve(self.dtypes, self.binding.index_dtype)
+        return dtype.resolve(self.dtypes, self.binding.index_dtype, self.real)
+
+    def _is_double(self, node: ir.Node) -> bool:
+        dtype = (
+            node.dtype
+            if isinstance(node, ir.Tensor)
+            else node.type.dtype
+            if isinstance(node, ir.Typed)
+            else None
+        )
+        return dtype is not None and dtype.resolve(self.dtypes) == "f64"
 
     def value(
         self, expr: ir.Expr, settings: Mapping[str, Scalar] | None = None, *, likely: bool = False

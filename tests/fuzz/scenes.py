@@ -410,6 +410,7 @@ class Scene:
         self.exact, self.odd = exact, odd
         layouts = ["points", "points", "tiles", *["rows"] * 4, "line", "loops"]
         self.layout = rng.choice([*layouts, *["rows"] * 6] if odd else layouts)
+        self.cell = self.layout == "line" and rng.random() < 0.5  # a program for each element: no tile at all
         self.branches = 0
         self.settled = False
         draft = self.draft
@@ -436,6 +437,7 @@ class Scene:
             if (not step.only or (step.only == "float") == is_float(self.dtype))
             and (step.odd or not odd)
             and (not step.rows or self.layout == "rows")
+            and not (self.cell and (step in LANES or any(w in step.dsl for w in ("(n,", "n.start"))))
         ]
 
     # Lines
@@ -553,6 +555,13 @@ class Scene:
                     self.line(f"{name} = {dsl}", f"{name} = {python}")
                     dsl = python = name
                 self.clamped(f"(v + {self.dtype}(({dsl}) % 7))", f"(v + ({python}) % 7)")
+            case "wide" if self.dtype == "f64" and rng.random() < 0.5:
+                # Numbers that float32 has not, of a parameter, an index and a variable.
+                big = self.param("big", lambda: self.draft.scalar("float", 16777217.0))
+                name = self.draft.fresh("much")
+                self.draft.dsl(f"{name} = {big} * 3")
+                text = rng.choice([f"(n + {big}) * 3 - {name}", f"n * {big} - (n * ({name} / 3 - 3.0))"])
+                self.clamped(f"(v + ({text}))", "(v + axis(N, 'n', W, a) * 3)")
             case "wide":
                 # Past 2^31 and back.
                 by = self.param("wide", lambda: self.draft.scalar("int", rng.choice([2**31 + 5, 2**33])))
@@ -599,6 +608,8 @@ class Scene:
             case _:
                 along = [step for step in self.steps if step.rows and step not in LANES]
                 groups: dict[str, list[Step]] = {}
+                if self.cell:
+                    groups["none"] = self.steps
                 for each in self.steps:
                     if each in LANES:
                         groups.setdefault(each.lanes, []).append(each)
@@ -631,7 +642,7 @@ class Scene:
 
     @property
     def tiles(self) -> str:
-        return "n" if self.layout == "line" or self.scalar_row else "m, n"
+        return "" if self.cell else "n" if self.layout == "line" or self.scalar_row else "m, n"
 
     def load(self) -> tuple[str, str]:
         """Another tensor, read where this stands."""
@@ -898,14 +909,16 @@ class Scene:
         first = draft.tensor(
             dims, self.loaded, 1 if self.loaded == "bool" else 4 if self.exact else 1, inout=False
         )
-        block_n = draft.block("N", [16, 32]) if layout != "rows" else ""
+        block_n = draft.block("N", [16, 32]) if layout != "rows" and not self.cell else ""
+        if self.cell:
+            draft.blocks["N"] = 1
         row = "M"
         if self.row_is_scalar and layout != "line":
             draft.blocks["M"] = 1
         elif layout != "line":
             row = f"M by {draft.block('M', [16] if layout == 'tiles' else [2, 4, 8])}"
         grid = {
-            "line": f"for n in grid(N by {block_n}):",
+            "line": "for n in grid(N):" if self.cell else f"for n in grid(N by {block_n}):",
             "points": f"for m, n in grid({row}, N by {block_n}):",
             "tiles": f"for m, n in grid({row}, N by {block_n}{rng.choice(['', ', group=2'])}):",
             "rows": f"for m in grid({row}):",

@@ -229,3 +229,38 @@ def test_the_least_number_has_no_opposite(device):
     expected = (-b).long(), 4 * (-b).long(), b.long() + b.abs()
     for got, want in zip(torch.compile(program)(a), expected, strict=True):
         assert torch.equal(got.cpu(), want)
+
+
+DOUBLE = """
+template double(x: f64[N], w: f32[N], s: float, k: int) -> (a: f64[N], b: f64[N], c: f64[N], d: f32[N], e: i32[N]):
+    for n in grid(N by 4):
+        v = load x[n]
+        u = s * s
+        store a[n] = v + k * s
+        store b[n] = v + n * s + u
+        store c[n] = v + sqrt(k) + (u if N > 1 else 1.0) + minimum(s, k * 0.1)
+        store d[n] = (load w[n]) * u
+        store e[n] = i32(k * s * 100000001.0 > 30000000.3)
+"""
+
+
+@pytest.mark.parametrize("mode", ["eager", False, True])
+@pytest.mark.parametrize("s", [0.1, 16777217.0, 1e-30])
+def test_numbers_are_of_float64_where_it_is_calculated_with(s, mode, device):
+    def reference(x, w, s, k):
+        index = torch.arange(len(x), dtype=torch.float64, device=x.device)
+        least = min(s, k * 0.1)
+        flag = torch.full(
+            (len(x),), int(k * s * 100000001.0 > 30000000.3), dtype=torch.int32, device=x.device
+        )
+        c = x + k**0.5 + s * s + least
+        return x + k * s, x + index * s + s * s, c, w * (s * s), flag
+
+    double = tdsl.template(source=DOUBLE, name="double")(reference)
+    x = torch.rand(11, dtype=torch.float64, device=device)
+    w = torch.rand(11, device=device)
+    program = double if mode == "eager" else torch.compile(lambda *args: double(*args), dynamic=mode)
+    for k in (3, 5):
+        for got, want in zip(program(x, w, s, k), reference(x, w, s, k), strict=True):
+            rtol = 1e-15 if got.dtype == torch.float64 else 2e-7
+            torch.testing.assert_close(got, want, rtol=rtol, atol=0)

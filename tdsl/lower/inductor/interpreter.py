@@ -77,8 +77,8 @@ def _apply(function: Callable[..., torch.Tensor], arguments: tuple[Any, ...]) ->
 
 def _tensor(argument: Any) -> torch.Tensor:
     if isinstance(argument, tl.tensor):
-        data = argument.handle.data
-        return torch.from_numpy(numpy.ascontiguousarray(data if argument.shape else data.reshape(())))
+        data = torch.from_numpy(numpy.ascontiguousarray(argument.handle.data))
+        return data if argument.shape else data.reshape(())
     value = getattr(argument, "value", argument)
     return torch.tensor(value)
 
