@@ -72,6 +72,11 @@ def converts_through_f32(start: str, end: str) -> bool:
     )
 
 
+# Of integers; of a bool, the least and the greatest of what stands for it.
+LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}
+GREATEST = {"i8": 2**7 - 1, "i16": 2**15 - 1, "i32": 2**31 - 1, "i64": 2**63 - 1, "u8": 255, "bool": 1}
+
+
 def wrapped(number: int, name: str) -> int:
     """What an integer dtype makes of a number."""
     least = 0 if name == "u8" else -(1 << DTYPES[name].bits - 1)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from tdsl import ir
 from tdsl.check.polynomials import Monomial, Polynomial, without
-from tdsl.types import DTYPES, DType
+from tdsl.types import DTYPES, GREATEST, LEAST, DType
 
 _MAX_TERMS = 60
 _MAX_OPTIONS = 16
@@ -72,7 +72,7 @@ class Bounds:
 
     def __init__(self, facts: Facts, steps: int = _MAX_STEPS_IN_ALL) -> None:
         self.facts = facts
-        self._regions: dict[tuple[tuple[str, ...], tuple[int, ...]], _Region] = {}
+        self._regions: dict[tuple[tuple[str, ...], tuple[int, ...], frozenset[str]], _Region] = {}
         self._left = steps
 
     def shortfall(
@@ -83,14 +83,22 @@ class Bounds:
         match value:
             case ir.TileRef(tile=ir.Tile(start=ir.Constant(value=0), stop=stop)) if stop == size:
                 return None
-        whole = [tile for tile in value.type.tiles if tile.role == "whole"]
-        with self._region((*loops, *whole), conditions) as region:
-            this = region.polynomial(value)
-            if not region.holds(this):
-                return Shortfall(True, region.extreme(this, upper=False))
-            if not region.holds(region.polynomial(size) - this - 1):
-                return Shortfall(False, region.extreme(this, upper=True))
-        return None
+        tiles = (*loops, *(tile for tile in value.type.tiles if tile.role == "whole"))
+        with self._region(tiles, conditions) as region:
+            found = region.shortfall(value, size)
+        if found is None:
+            return None
+        # Or with the variables that are tested as names, of which less is known, and what the tests say.
+        tested = {
+            node.name
+            for condition in conditions
+            for node in ir.walk(condition)
+            if isinstance(node, ir.VarRef) and node.name in self.facts.variables
+        }
+        if not tested:
+            return found
+        with self._region(tiles, conditions, frozenset(tested)) as region:
+            return None if region.shortfall(value, size) is None else found
 
     def contradict(self, loops: Sequence[ir.Tile], conditions: tuple[ir.Expr, ...]) -> bool:
         """Whether it is proven that no call comes inside the bodies of `loops` and to where `conditions` hold."""
@@ -121,12 +129,17 @@ class Bounds:
             return region.holds(left) and region.holds(-left)
 
     @contextmanager
-    def _region(self, tiles: tuple[ir.Tile, ...], conditions: tuple[ir.Expr, ...] = ()) -> Iterator[_Region]:
+    def _region(
+        self,
+        tiles: tuple[ir.Tile, ...],
+        conditions: tuple[ir.Expr, ...] = (),
+        named: frozenset[str] = frozenset(),
+    ) -> Iterator[_Region]:
         """The place inside `tiles` and `conditions`, with the steps that one proof may take."""
-        key = tuple(tile.key for tile in tiles), tuple(map(id, conditions))
+        key = tuple(tile.key for tile in tiles), tuple(map(id, conditions)), named
         given = min(self._left, _MAX_STEPS)
         if key not in self._regions:
-            region = self._regions[key] = _Region(self.facts, tiles, conditions, given)
+            region = self._regions[key] = _Region(self.facts, tiles, conditions, given, named)
         else:
             region = self._regions[key]
             region.steps = given
@@ -136,12 +149,18 @@ class Bounds:
 
 class _Region:
     """A place in the kernel: the facts of the template, that each of `tiles` has a lane, and what `conditions`
-    say of values that stay as they are."""
+    say of values that stay as they are. A variable in `named` is an atom, not what it was assigned."""
 
     def __init__(
-        self, facts: Facts, tiles: tuple[ir.Tile, ...], conditions: tuple[ir.Expr, ...], steps: int
+        self,
+        facts: Facts,
+        tiles: tuple[ir.Tile, ...],
+        conditions: tuple[ir.Expr, ...],
+        steps: int,
+        named: frozenset[str] = frozenset(),
     ) -> None:
         self.facts = facts
+        self.named = named
         self.conditions = conditions  # kept, so that no other has the identity of one of them
         self.steps = steps  # left to take
         self._atoms: dict[str, _Atom] = {}
@@ -198,11 +217,16 @@ class _Region:
                 op="==", left=ir.Binary(op="%", left=multiple, right=divisor), right=ir.Constant(value=0)
             ):
                 self._divisible.append((self.polynomial(multiple), self.polynomial(divisor), None))
-            case ir.Binary(op="==", left=left, right=right) if _exact_integer(left) and _exact_integer(right):
+            case ir.Binary(op="==", left=left, right=right) if _is_integer(left) and _is_integer(right):
                 self._learn_equal(self.polynomial(left) - self.polynomial(right))
-            case ir.Binary(op="<" | "<=" | ">" | ">=" as op, left=left, right=right) if _exact_integer(
+            case ir.Binary(op="!=", left=left, right=right) if _is_integer(left) and _is_integer(right):
+                above = self.polynomial(left) - self.polynomial(right)
+                for apart in (above, -above):
+                    if self.holds(apart):
+                        self._learn(apart - 1)
+            case ir.Binary(op="<" | "<=" | ">" | ">=" as op, left=left, right=right) if _is_integer(
                 left
-            ) and _exact_integer(right):
+            ) and _is_integer(right):
                 small, large = (left, right) if op[0] == "<" else (right, left)
                 self._learn(self.polynomial(large) - self.polynomial(small) - (1 if len(op) == 1 else 0))
 
@@ -275,6 +299,14 @@ class _Region:
             self._known.extend((zero, -zero))
 
     # Proofs
+
+    def shortfall(self, value: ir.Expr, size: ir.Expr) -> Shortfall | None:
+        this = self.polynomial(value)
+        if not self.holds(this):
+            return Shortfall(True, self.extreme(this, upper=False))
+        if not self.holds(self.polynomial(size) - this - 1):
+            return Shortfall(False, self.extreme(this, upper=True))
+        return None
 
     def holds(self, claim: Polynomial) -> bool:
         """Whether `claim >= 0` is proven."""
@@ -364,9 +396,7 @@ class _Region:
         seen = self._seen.get(id(expr))
         if seen is None:
             self._depth += 1
-            value = (
-                self._make(expr) if self._depth <= _MAX_DEPTH and _exact_integer(expr) else self._unknown()
-            )
+            value = self._make(expr) if self._depth <= _MAX_DEPTH and _is_integer(expr) else self._unknown()
             self._depth -= 1
             if len(value.terms) > _MAX_TERMS or any(
                 len(monomial) > _MAX_DEGREE or abs(number) > _MAX_NUMBER
@@ -394,8 +424,8 @@ class _Region:
                 bound = self._bindings.get(name) or self.facts.variables.get(name)
                 if bound is None:
                     return self._unknown()
-                if name not in self._bindings and _is_held(bound):
-                    return self._equal.get(name, self._number(name, expr.type.dtype))
+                if name not in self._bindings and (_is_held(bound) or name in self.named):
+                    return self._equal.get(name, self._number(name, expr.type.dtype, bound))
                 return self.polynomial(bound)
             case ir.TileRef(tile=tile):
                 return self._lane(tile)
@@ -434,6 +464,15 @@ class _Region:
                 if self._fitting(-signed, expr) != -signed:
                     return self._unknown()  # the least number of a dtype has no opposite
                 return self._new(lambda: [(Polynomial.constant(0),)], lambda: [(signed, -signed)])
+            case (
+                ir.Reduce(function="argmax" | "argmin", tiles=(tile,))
+                | ir.Along(function="argsort" | "argtopk", tile=tile)
+            ):
+                first, end = self.polynomial(tile.start), self.polynomial(tile.stop)
+                # Nothing is the largest of nothing; in a lane of `argsort` there is one.
+                if isinstance(expr, ir.Reduce) and not self.holds(end - first - 1):
+                    return self._any(expr.type.dtype)
+                return self._new(lambda: [(first,)], lambda: [(end - 1,)])
             case ir.Inline(bindings=bindings, result=result):
                 self._bindings.update(bindings)
                 return self.polynomial(result)
@@ -443,11 +482,11 @@ class _Region:
     def _cast(self, operand: ir.Expr, dtype: DType) -> Polynomial:
         """`operand` as a number of `dtype`: itself where it is one of its numbers, and any of them otherwise."""
         value = self.polynomial(operand)
-        if dtype.names != ("i32",) or operand.type.dtype == dtype or self._fits(value, 32):
+        if operand.type.dtype == dtype or dtype.names == ("i64",) or self._fits(value, dtype):
             return value
         if self._is_base(value):
-            return self._number(f"i32({value})", dtype)
-        return self._any(dtype, f"#i32({value})")
+            return self._number(f"{dtype}({value})", dtype)
+        return self._any(dtype, f"#{dtype}({value})")
 
     def _fitting(self, exact: Polynomial, expr: ir.Expr) -> Polynomial:
         """What arithmetic that is `exact` for integers comes to: in a dtype it wraps around. Indices are calculated in
@@ -455,15 +494,15 @@ class _Region:
         dtype = expr.type.dtype
         if dtype.weak or (dtype.names == ("i64",) and self._is_of_indices(expr)):
             return exact
-        return exact if self._fits(exact, DTYPES[dtype.resolve({})].bits) else self._any(dtype)
+        return exact if self._fits(exact, dtype) else self._any(dtype)
 
-    def _fits(self, value: Polynomial, bits: int) -> bool:
-        """Whether `value` is proven to be a number of so many bits."""
+    def _fits(self, value: Polynomial, dtype: DType) -> bool:
+        """Whether `value` is proven to be a number of `dtype`."""
         known = len(self._known)
-        if bits == 64:
+        if dtype.names == ("i64",):
             self._known.extend(_LARGEST_SIZE - Polynomial.atom(name) for name in sorted(self._sizes))
-        least, most = -(1 << bits - 1), (1 << bits - 1) - 1
-        fits = self.holds(value - least) and self.holds(-value + most)
+        least, most = _range(dtype)
+        fits = self.holds(value - least) and self.holds(most - value)
         del self._known[known:]
         return fits
 
@@ -500,6 +539,8 @@ class _Region:
                 return self._quotient(a, Polynomial.constant(1 << b.value))
             case "<<" if b.value is not None and 0 <= b.value <= _MAX_SHIFT:
                 return a * (1 << b.value)
+            case "&" if a.value is not None and b.value is None:
+                return self._binary(op, b, a)
             case "&" if b.value is not None and b.value >= 0:
                 if b.value & (b.value + 1) == 0:
                     return self._remainder(a, Polynomial.constant(b.value + 1))
@@ -528,13 +569,20 @@ class _Region:
         least, most = _range(dtype)
         return self._new(lambda: [(least,)], lambda: [(most,)], name)
 
-    def _number(self, name: str, dtype: DType) -> Polynomial:
-        """Any number of a dtype, with a name by which more may be known of it."""
+    def _number(self, name: str, dtype: DType, value: ir.Expr | None = None) -> Polynomial:
+        """Any number of a dtype, with a name by which more may be known of it; within the bounds of `value`."""
         atom = Polynomial.atom(name)
         if name not in self._held:
             self._held.add(name)
-            least, most = _range(dtype)
-            self._known.extend((atom - least, most - atom))
+            if not dtype.weak:
+                least, most = _range(dtype)
+                self._known.extend((atom - least, most - atom))
+            if value is not None:
+                this = self.polynomial(value)
+                lowers, uppers = (self._extremes(this, upper=upper) for upper in (False, True))
+                facts = [atom - option[0] for option in lowers if len(option) == 1]
+                facts += [option[0] - atom for option in uppers if len(option) == 1]
+                self._known.extend(fact for fact in facts if fact not in self._known)
         return atom
 
     def _lane(self, tile: ir.Tile) -> Polynomial:
@@ -668,8 +716,8 @@ class _Region:
 
 def _range(dtype: DType) -> tuple[Polynomial, Polynomial]:
     """The least and the greatest number of an integer dtype."""
-    half = 1 << DTYPES[dtype.resolve({})].bits - 1
-    return Polynomial.constant(-half), Polynomial.constant(half - 1)
+    name = dtype.resolve({})
+    return Polynomial.constant(LEAST[name]), Polynomial.constant(GREATEST[name])
 
 
 def _fraction(value: Polynomial, divisor: Polynomial) -> str:
@@ -692,7 +740,7 @@ def _negation(condition: ir.Expr) -> ir.Expr | None:
             return None
 
 
-_OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "!=": "=="}
+_OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "!=": "==", "==": "!="}
 
 
 def _is_held(expr: ir.Expr) -> bool:
@@ -702,6 +750,10 @@ def _is_held(expr: ir.Expr) -> bool:
     return isinstance(expr, ir.Load | ir.Reduce | ir.Scan | ir.TritonCall)
 
 
-def _exact_integer(expr: ir.Expr) -> bool:
-    """Whether arithmetic in the dtype of `expr` is that of integers (a narrow one wraps around)."""
-    return expr.type.dtype.names in (("~int",), ("i32",), ("i64",))
+def _is_integer(expr: ir.Expr) -> bool:
+    """Whether `expr` is an integer, of one dtype or without: what arithmetic makes of it is then known, also where it
+    wraps around."""
+    names = expr.type.dtype.names
+    return len(names) == 1 and (
+        names[0] == "~int" or (names[0] in DTYPES and DTYPES[str(names[0])].category == 1)
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tdsl.types import GREATEST, LEAST
+
 # On floats these answer NaN where there is one, as PyTorch's do; Triton's default does not.
 NAN_AWARE_REDUCTIONS: Mapping[str, str] = {name: f"nan_{name}" for name in ("max", "min", "argmax", "argmin")}
 
@@ -16,13 +18,9 @@ INTRINSICS = (
     *("above", "at_least", "below", "floor_divided", "floor_remainder", "normal", "product", "uniform"),
 )
 
-# The value that a lane outside must hold for a reduction not to see it; by category.
-LEAST = {"i8": -(2**7), "i16": -(2**15), "i32": -(2**31), "i64": -(2**63), "u8": 0, "bool": 0}
-GREATEST = {"i8": 2**7 - 1, "i16": 2**15 - 1, "i32": 2**31 - 1, "i64": 2**63 - 1, "u8": 255, "bool": 1}
-
 
 def neutral_text(function: str, dtype: str) -> str:
-    """The neutral element of `function` over `dtype`, in Triton."""
+    """The neutral element of `function` over `dtype`, in Triton: what a lane outside holds for a reduction not to see it."""
     match function:
         case "sum" | "any":
             return "0"

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from tdsl import ir
 from tdsl.lower import values
-from tdsl.lower.functions import GREATEST, LEAST
 from tdsl.lower.values import Value, aligned, permuted
-from tdsl.types import DTYPES
+from tdsl.types import DTYPES, GREATEST, LEAST
 
 if TYPE_CHECKING:
     from tdsl.lower.expressions import Expressions
