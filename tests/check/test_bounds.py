@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from tdsl.diagnostics import Code, TdslError
 from tdsl.pipeline import check_text
 from tdsl.signature import TensorInfo, resolve
 from tdsl.source import Source
+from tdsl.types import wrapped
 from tests.check.conftest import Mistakes
 
 # signature of the source tensor, guards, subscripts
@@ -539,3 +541,133 @@ def value(expr: ir.Expr, names: Mapping[str, int]) -> int:
                 case "where":
                     return numbers[1] if numbers[0] else numbers[2]
     raise AssertionError(f"{expr} is not in these tests")
+
+
+# And of narrow integers, which wrap around: every number that a tensor may hold.
+
+NARROW_PLACES = [
+    "i",
+    "i",
+    "i",
+    "i + 1",
+    "i - 1",
+    "j",
+    "15 & i",
+    "i % 16",
+    "clamp(i, 0, 9)",
+    "i // 2",
+    "abs(i)",
+    "u8(i)",
+]
+NARROW_TESTS = [
+    "i >= 0",
+    "i < S",
+    "i != 0",
+    "i > -1",
+    "not (i == 0)",
+    "j >= 0",
+    "j < S",
+    "i <= S",
+    "i32(i) < S",
+    "i - 1 >= 0",
+]
+NARROW = [("i8", -128, 127), ("u8", 0, 255), ("i16", -(2**15), 2**15 - 1)]
+
+
+def narrow_place(rng: random.Random, depth: int) -> str:
+    if depth == 0:
+        return rng.choice(["load a[n]", "load b[n]", "n", "i32(load a[n])", "i8(load b[n])", "u8(load a[n])"])
+    left, number = narrow_place(rng, depth - 1), rng.choice([1, 2, 3, 7, 15, 16, 255])
+    form = rng.choice(
+        [
+            "({}) + {}",
+            "({}) - {}",
+            "({}) % {}",
+            "({}) // {}",
+            "({}) & {}",
+            "{1} & ({0})",
+            "({}) * {}",
+            "maximum({}, {})",
+            "minimum({}, {})",
+            "-({0})",
+            "abs({0})",
+            "where(n > 1, {}, {})",
+            "i16({0})",
+            "({0}) >> 2",
+            "({0}) << 1",
+        ]
+    )
+    return form.format(left, number)
+
+
+def held(expr: ir.Expr, names: Mapping[str, int]) -> int:
+    """What an expression comes to on a machine: a result wraps in its dtype, a number without one does not."""
+    match expr:
+        case ir.Load(param=param):
+            return names[param]
+        case ir.VarRef(name=name):
+            return names[name]
+        case ir.Cast(operand=operand):
+            number = held(operand, names)
+        case ir.Binary(op="and", left=left, right=right):
+            return bool(held(left, names)) and bool(held(right, names))
+        case ir.Unary(op="-", operand=operand):
+            number = -held(operand, names)
+        case ir.Unary(op="not", operand=operand):
+            return not held(operand, names)
+        case ir.Binary(op=op, left=left, right=right):
+            number = int(eval(f"a {op} b", {"a": held(left, names), "b": held(right, names)}))
+        case ir.Elementwise(function="clamp", arguments=(x, low, high)):
+            number = min(max(held(x, names), held(low, names)), held(high, names))
+        case ir.Elementwise(function="minimum" | "maximum" | "abs" | "where", arguments=arguments):
+            inner = [
+                ir.Constant(span=each.span, type=each.type, value=held(each, names)) for each in arguments
+            ]
+            number = value(replace(expr, arguments=tuple(inner)), names)
+        case _:
+            return value(expr, names)
+    name = expr.type.dtype.concrete
+    return wrapped(number, name) if name is not None and name != "bool" else number
+
+
+def test_what_is_proven_of_narrow_integers_is_true() -> None:
+    rng = random.Random(11)
+    proven = 0
+    for _ in range(CASES):
+        (one, *range_a), (other, *range_b) = rng.choice(NARROW), rng.choice(NARROW)
+        tests = " and ".join(rng.choice(NARROW_TESTS) for _ in range(rng.choice([1, 2, 2, 3])))
+        place = rng.choice(NARROW_PLACES)
+        source = f"""
+template t(x: f32[S], a: {one}[N], b: {other}[N]) -> y: f32[N]
+where S == {rng.choice([1, 10, 16, 128, 200, 256, 300])}:
+    for n in grid(N):
+        i = {narrow_place(rng, rng.choice([0, 1, 1, 2]))}
+        j = i + {rng.choice([0, 1, -1, 100])} + load b[n]
+        if {tests}:
+            store y[n] = load x[{place}]
+        else:
+            store y[n] = j
+"""
+        if problems(source):
+            continue
+        proven += 1
+        (kernel,) = check_text(Source("<test>", source))
+        (branch,) = (node for node in ir.walk(kernel) if isinstance(node, ir.If))
+        (load,) = (node for node in ir.walk(branch) if isinstance(node, ir.Load) and node.param == "x")
+        assigned = {node.name: node.value for node in ir.walk(kernel) if isinstance(node, ir.Assign)}
+        (guard,) = kernel.guards
+        assert isinstance(guard, ir.Binary) and isinstance(guard.right, ir.Constant)
+        size = int(guard.right.value)
+        numbers = [
+            [low, low + 1, -1, 0, 1, 7, 15, 16, 100, 127, 199, 255, high - 1, high]
+            for low, high in (range_a, range_b)
+        ]
+        for a, b, n in itertools.product(*numbers, (0, 1, 5)):
+            if range_a[0] <= a <= range_a[1] and range_b[0] <= b <= range_b[1]:
+                names = {"a": a, "b": b, "n": n, "S": size}
+                for name, expr in assigned.items():
+                    names[name] = held(expr, names)
+                condition, _ = branch.branches[0]
+                if held(condition, names):
+                    assert 0 <= held(load.subscripts[0].value, names) < size, f"{source}\n{names}"
+    assert proven > CASES // 12
