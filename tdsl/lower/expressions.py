@@ -397,7 +397,7 @@ class Expressions:
         number, other, op = right, left, expr.op
         if left.dtype is None:  # 2 < x is x > 2
             number, other, op = left, right, op.translate(str.maketrans("<>", "><"))
-        if number.dtype is None and other.dtype in ("f32", *NARROW_FLOATS) and op in _FORGETFUL:
+        if number.dtype is None and other.dtype in ("f16", "bf16", "f32") and op in _FORGETFUL:
             text, strength = f"{_FORGETFUL[op]}({other.text}, {number.text})", values.ATOM
         return Value(text=text, strength=strength, dtype=dtype, tiles=tiles)
 

@@ -99,7 +99,7 @@ class Specialization:
             if isinstance(node, ir.Typed)
             else None
         )
-        return dtype is not None and dtype.resolve(self.dtypes) == "f64"
+        return dtype is not None and "~str" not in dtype.names and dtype.resolve(self.dtypes) == "f64"
 
     def value(
         self, expr: ir.Expr, settings: Mapping[str, Scalar] | None = None, *, likely: bool = False

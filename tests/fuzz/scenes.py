@@ -206,7 +206,7 @@ LANES = [
         whole=True,
     ),
     _step(
-        "take({x}, n, argsort({J}({x}), n), other=9)",
+        "take({x}, n, argsort({J}({x}), n))",
         "along(ascending, {x}, W, 'n', N)",
         rows=True,
         whole=True,

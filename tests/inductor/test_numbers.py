@@ -108,12 +108,12 @@ where T in (i8, u8, i16):
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16])
-def test_a_scalar_wraps_in_a_narrow_integer(dtype, dynamic):
+def test_a_scalar_wraps_in_a_narrow_integer(dtype, dynamic, device):
     def reference(a, s):
         return (a * a.shape[1] - s).float(), ((a + 200) * 3 & 255).float(), ~a + -3, a > s
 
     narrow = tdsl.template(source=NARROW, name="narrow")(reference)
-    a = torch.randint(0, 128, (13, 300)).to(dtype)
+    a = torch.randint(0, 128, (13, 300), device=device).to(dtype)
     testing.assert_fused(lambda a, s: narrow(a, s), (a, 100), kernels=1, dynamic=dynamic)
 
 
