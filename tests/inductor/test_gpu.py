@@ -344,6 +344,25 @@ def test_numbers_that_a_dtype_does_not_hold(dtype, form, dynamic):
     check_numbers(dtype, form, "cuda", dynamic=dynamic)
 
 
+def test_a_large_integer_of_an_eager_call():
+    source = """
+template wrapping(a: i32[N], k: int) -> y: i32[N]:
+    for z in grid(1):
+        for n in N by 16:
+            v = load a[n]
+            if k > 7:
+                v = v + i32(((n * k) // k) % 5)
+            store y[n] = v
+"""
+
+    @tdsl.template(source=source)
+    def wrapping(a, k): ...
+
+    for size in (1, 37):
+        a = torch.arange(size, dtype=torch.int32, device="cuda")
+        assert torch.equal(wrapping(a, 2**33), a + torch.arange(size, device="cuda") % 5)
+
+
 def test_a_dot_of_few_lanes_of_8_bits():
     @tdsl.template(source=ARITHMETIC)
     def product(a, b): ...

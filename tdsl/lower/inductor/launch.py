@@ -109,7 +109,9 @@ class _Call:
                     self.floats.append(value)
         self.consts = dict(resolution.consts)
         self.f32_precision = f32_precision
+        integers = [value for value in arguments.values() if isinstance(value, int)]
         far = any(_reach(tensor) >= INDEX_LIMIT for tensor in tensors.values())
+        far |= any(abs(value) >= INDEX_LIMIT for value in integers)
         self.index_dtype = "i64" if far else "i32"
         self.aligned = frozenset(
             name for name, tensor in tensors.items() if tensor.data_ptr() % ALIGNMENT == 0
