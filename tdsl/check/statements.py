@@ -23,6 +23,7 @@ from tdsl.check.expressions import implied, negated
 from tdsl.check.scope import Alias, Block, Branch, Context, TileName, Variable, describe, varies
 from tdsl.diagnostics import Code, Label
 from tdsl.source import Span
+from tdsl.types import BOOL, WEAK_BOOL
 
 # The grid
 
@@ -363,6 +364,9 @@ def _begin(ctx: Context, node: ast.Assign, value: ir.Expr | None) -> ir.Statemen
     type = None
     if value is not None:
         type = replace(value.type, constant=False) if value.type.constant else value.type
+        if type.dtype == WEAK_BOOL and name not in ctx.assigned_once:
+            type = replace(type, dtype=BOOL)
+            value = ir.Cast(span=value.span, type=type, operand=value)
     alike = ctx.blocks[-1].shared.get(name)
     key = alike.key if alike is not None and type is not None and alike.type == type else ctx.key(name)
     variable = Variable(name, node.target.span, key, type, len(ctx.blocks))

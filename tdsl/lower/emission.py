@@ -110,7 +110,7 @@ class _Emission:
 
     def _assign(self, statement: ir.Assign) -> None:
         name = f"{statement.name}_"
-        value = self.expressions.emit(statement.value)
+        value = self.expressions.settled(self.expressions.emit(statement.value))
         known = self.expressions.variables.get(statement.name)
         if known is None or (not known.tiles and not value.tiles and known.dtype is None):
             if value.dtype is not None:

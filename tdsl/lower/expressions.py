@@ -156,6 +156,7 @@ class Expressions:
         """`value` as `dtype`, also when it is weak."""
         if value.dtype == dtype:
             return value
+        value = self.settled(value)
         triton = f"tl.{DTYPES[dtype].triton}"
         if dtype == "u8" and value.dtype is not None and DTYPES[value.dtype].category == 2:
             value = self.cast(value, "i32")  # a negative number wraps, as PyTorch's does; Triton's is 0
@@ -168,6 +169,12 @@ class Expressions:
         nonnegative = value.nonnegative and (DTYPES[dtype].category != 1 or self._held(dtype, value))
         cast = replace(value, text=text, strength=values.ATOM, dtype=dtype, nonnegative=nonnegative)
         return _as_i16(cast) if value.dtype in ("i32", "i64") else cast
+
+    def settled(self, value: Value) -> Value:
+        """A bool as Triton's: of `not`, `and` and `or` the interpreter makes Python's."""
+        if value.dtype != "bool" or value.strength not in (values.NOT, values.AND, values.OR):
+            return value
+        return value.named(f"tl.full((), {value.text}, tl.int1)")
 
     def converted(self, value: Value, dtype: DType) -> Value:
         """`value` as an operand of arithmetic in `dtype`. A weak scalar stays as it is, but wraps in an integer

@@ -500,6 +500,7 @@ def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: bo
     compiled = torch.compile(
         lambda *args: case.program(references, *args),
         dynamic=case.dynamic,
+        fullgraph=refused,  # as it was asked of the program that was refused
         options={"emulate_precision_casts": True},
     )
     torch._dynamo.reset()

@@ -551,3 +551,24 @@ def test_loops_to_the_edge_of_another_tile(run: Launch, sizes: tuple[int, int], 
     stop = (start if strict else (start + 16).clamp(max=m)).clamp(max=n)
     inside = torch.arange(n) < stop[:, None]
     same(run(PREFIX_SUMS, x=x, strict=strict), ((x + 1) * inside).sum(1))
+
+
+def test_a_bool_that_begins_as_a_literal_changes(tmp_path: Path) -> None:
+    text = """
+template found(x: f32[M, N]) -> (y: bool[M], z: i32[M]):
+    for m in grid(M):
+        seen = false
+        twice = true
+        for n in N:
+            v = load x[m, n]
+            if v > 3:
+                twice = seen
+                seen = true
+            seen = seen or v == 2
+        store y[m] = seen
+        store z[m] = i32(not seen) + 2 * i32(twice)
+"""
+    x = torch.tensor([[0.0, 4, 1], [4, 0, 5], [2, 0, 0], [0, 1, 0]])
+    y, z = Launch(tmp_path)(text, x=x)
+    assert y.tolist() == [True, True, True, False]
+    assert z.tolist() == [0, 2, 2, 3]
