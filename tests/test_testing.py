@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -232,3 +235,28 @@ def test_part_of_a_run_does_not_ask_who_owns(stray: pytest.Pytester, arguments: 
 def test_ci_does_not_update_goldens(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "1")
     project.runpytest_inprocess("--update-golden").stderr.fnmatch_lines(["*refused where CI is set*"])
+
+
+def test_a_reference_in_the_place_of_a_kernel_is_no_success(tmp_path):
+    script = """
+import torch, tdsl
+from tdsl import testing
+@tdsl.template(source='''
+template twice(x: f32[N]) -> y: f32[N]:
+    for n in grid(N by 16):
+        store y[n] = (load x[n]) * 2
+''')
+def twice(x):
+    return x * 3
+testing.assert_fused(lambda x: x.relu() + 1, (torch.randn(9),))
+try:
+    testing.assert_fused(lambda x: twice(x) + 1, (torch.randn(9),))
+except AssertionError as error:
+    print(error)
+"""
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, **hidden})
+    assert done.returncode == 0, done.stderr
+    assert "no template's kernel ran" in done.stdout
