@@ -299,12 +299,14 @@ def _make_static(kernel: ir.Kernel, arguments: dict[str, Any]) -> None:
     for name, axis in static_axes(kernel):
         if arguments[name] is not None:
             tensor = kernel.tensor(name)
+            behind_rest = any(isinstance(dim, ir.RestDim) for dim in tensor.dims[:axis])
+            place = axis - len(tensor.dims) if behind_rest else axis
             for size in static_sizes(tensor, axis, arguments[name].shape):
                 with _known(
                     tensor,
                     f"a size of '{name}' is known only when the program runs, and the kernel's text needs it "
                     "('whole', 'let', a block or a compile-time condition)",
-                    "torch._check(x.shape[0] == 64), before the call, says which number it is",
+                    f"torch._check({name}.shape[{place}] == 64), before the call, says which number it is",
                 ):
                     int(size)
 
