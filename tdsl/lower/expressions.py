@@ -189,8 +189,8 @@ class Expressions:
             return value.named(f"tl.full((), {value.text}, tl.int64).to(tl.{DTYPES[name].triton})")
         return literal(wrapped(number, name))
 
-    def exact(self, expr: ir.Expr, value: Value) -> Value:
-        """A number of `expr` that is known at run time alone, in float64 where that is what numbers are here; Triton
+    def _in_float64(self, expr: ir.Expr, value: Value) -> Value:
+        """A number of `expr` that is known at run time alone, in float64 if the kernel calculates with that; Triton
         makes a float32 of an integer beside a literal, and of a variable."""
         if self.specialization.real != "f64" or value.dtype is not None or self._known(expr):
             return value
@@ -342,7 +342,7 @@ class Expressions:
             return self._narrowed(_as_i16(self._rounded(expr.op, left, right, common)), expr.type.dtype)
         left, right = self.converted(left, expr.type.dtype), self.converted(right, expr.type.dtype)
         if expr.type.dtype == WEAK_FLOAT:
-            left, right = self.exact(expr.left, left), self.exact(expr.right, right)
+            left, right = self._in_float64(expr.left, left), self._in_float64(expr.right, right)
         if self._takes_f32(expr, left, right):
             # PyTorch calculates with the scalar itself, and rounds the result.
             left, right = (v if v.dtype is None else self.cast(v, "f32") for v in (left, right))

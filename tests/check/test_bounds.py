@@ -671,3 +671,26 @@ where S == {rng.choice([1, 10, 16, 128, 200, 256, 300])}:
                 if held(condition, names):
                     assert 0 <= held(load.subscripts[0].value, names) < size, f"{source}\n{names}"
     assert proven > CASES // 12
+
+
+@pytest.mark.parametrize(
+    "guard, lines, proven",
+    [
+        ("S > 0", "i = argmax(load x[k], k)\n        store y[n] = load x[i]", True),
+        ("S > 0", "store y[n] = load x[argmin(load x[k], k)]", True),
+        ("S >= 0", "i = argmax(load x[k], k)\n        store y[n] = load x[i]", False),
+        ("S > 0", "i = argmax(load x[k], k)\n        store y[n] = load x[i + 1]", False),
+        ("S > 0", "store y[n] = sum(take(load x[k], k, argsort(load x[k], k)), k)", True),
+        ("S >= 3", "j = whole(3)\n        store y[n] = sum(load x[argtopk(load x[k], k, j)], j)", True),
+        ("S >= 3", "j = whole(3)\n        store y[n] = sum(load x[argtopk(load x[k], k, j) + 1], j)", False),
+    ],
+)
+def test_a_place_in_a_row_is_an_index_of_it(guard: str, lines: str, proven: bool) -> None:
+    source = f"""
+template t(x: f32[S]) -> y: f32[8]
+where {guard}:
+    for n in grid(8):
+        k = whole(S)
+        {lines}
+"""
+    assert problems(source) == (set() if proven else {Code.OUT_OF_BOUNDS})

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from tests.fuzz.templates import FAMILIES, LONGEST, Draft, Output, Param, Redraw, Template, is_float
 
 LIMIT = 12  # no value is larger between two steps
-MOST_SORTS = (
-    8  # in one program: the interpreter takes a tenth of a second for each, and there are dozens of programs
-)
+MOST_SORTS = 8  # in one program, of dozens: the interpreter takes a tenth of a second for each
 INTEGERS = ("i32", "i64")
 
 
@@ -412,7 +410,6 @@ class Scene:
         self.layout = rng.choice([*layouts, *["rows"] * 6] if odd else layouts)
         self.cell = self.layout == "line" and rng.random() < 0.5  # a program for each element: no tile at all
         self.branches = 0
-        self.settled = False
         draft = self.draft
         draft.concrete = True
         draft.letters = "n" if self.layout == "line" else "mn"

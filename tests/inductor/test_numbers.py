@@ -212,6 +212,27 @@ def test_no_comparison_with_nan_is_true(dtype, dynamic, device):
             torch.testing.assert_close(got, want, equal_nan=True)
 
 
+THRESHOLDS = """
+template thresholds(a: T[N]) -> y: i32[N]
+where T in (f16, bf16, f32):
+    for n in grid(N by 16):
+        x = load a[n]
+        store y[n] = i32(x > 0.1) + 2 * i32(x >= 0.1) + 4 * i32(x < 0.1) + 8 * i32(x <= 0.1) + 16 * i32(x == 0.1)
+"""
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_comparison_is_with_the_number_itself(dtype, device):
+    def reference(a):
+        x = a.float()
+        found = [x > 0.1, x >= 0.1, x < 0.1, x <= 0.1, x == 0.1]
+        return sum(each.int() << at for at, each in enumerate(found)).int()
+
+    function = tdsl.template(source=THRESHOLDS, name="thresholds")(reference)
+    a = torch.tensor([0.1, 0.1001, 0.0999, 0.09, 0.2], device=device).to(dtype)
+    assert torch.equal(torch.compile(function)(a), reference(a))
+
+
 def test_the_least_number_has_no_opposite(device):
     def reference(a):
         return (-a).long(), (-a).long() + 3 * (-a).long(), -a

@@ -184,7 +184,7 @@ def _compared(x, number, otherwise: tl.constexpr):  # type: ignore[no-untyped-de
     instruction: tl.constexpr = (
         "{ .reg .pred p; setp." + otherwise + ".f32 p, $1, $2; selp.b32 $0, 0, 1, p; }"
     )
-    arguments = [x.to(tl.float32), tl.cast(number, x.dtype).to(tl.float32)]
+    arguments = [x.to(tl.float32), tl.cast(number, tl.float32)]  # f16 and bf16 meet a number in float32
     bit = tl.inline_asm_elementwise(instruction, "=r,f,f", arguments, dtype=tl.int32, is_pure=True, pack=1)
     return bit != 0
 
