@@ -649,14 +649,19 @@ def _() -> Iterator[None]:
         yield
 
 
-@fault("sizes of a kernel rounded towards zero")
+@fault("sizes of a launch rounded towards zero")
 def _() -> Iterator[None]:
     def printed(old: Any, extent: Any) -> str:
-        with mock.patch.object(extents, "is_nonnegative", lambda extent: True):
-            text: str = old(extent)
+        match extent:
+            case extents.Arithmetic(op="//", left=left, right=right):
+                return f"int(({extents.python(left)}) / ({extents.python(right)}))"
+        text: str = old(extent)
         return text
 
-    with around(extents, "triton", printed):
+    with (
+        around(extents, "python", printed),
+        mock.patch.dict(extents._OPERATORS, {"//": lambda left, right: int(left / right)}),
+    ):
         yield
 
 
