@@ -405,8 +405,9 @@ def draw(
     found = torch.randint(low, max(high, low) + 1, size, generator=generator).to(dtype)
     if kind == "special":
         odd = torch.tensor([math.inf, math.nan, -math.inf, -0.0, 0.0, -0.0]).to(dtype)
-        picked = odd[torch.randint(0, len(odd) if len(rest) < 3 else rest[2], size, generator=generator)]
-        return torch.where(torch.rand(size, generator=generator) < 0.06, picked, found)
+        kinds, share = (*rest[2:], *(len(odd), 0.06)[len(rest) - 2 :])
+        picked = odd[torch.randint(0, kinds, size, generator=generator)]
+        return torch.where(torch.rand(size, generator=generator) < share, picked, found)
     if kind == "zeros":
         return torch.where(torch.rand(size, generator=generator) < 0.3, torch.tensor(-0.0).to(dtype), found)
     return found

@@ -189,7 +189,9 @@ SMOOTH = [
     "torch.erf({})",
     "(-{})",
 ]
-NOT_ZERO = ("torch.sigmoid({})", "torch.exp(-{}.abs())", "torch.cos({})")  # of zero, where lanes are outside
+# Not zero where lanes outside are, behind whatever came before.
+NOT_ZERO = ("torch.sigmoid({})", "torch.exp(-{}.abs())", "torch.cos({})")
+MOVED = ("({} + 1)", "(1 - {})")
 # Not '-x': Triton's is '0 - x', which makes zero of zero.
 SIGNED = ["{}.abs()", "({} * 2)", "({} * -1)", "({} * -2)"]
 MUTATIONS = [
@@ -878,9 +880,10 @@ class Builder:
                 bound = min(bound, 8)
             steps = rng.choice([1, 1, 2]) if param.least is None and rng.random() < 0.2 else 0
             value = self.viewed(dims, dtype, bound, least=param.least, steps=steps)
-        if self.positive and len(dims) == 2 and is_float(value.dtype) and rng.random() < 0.5:
+        if self.positive and len(dims) == 2 and is_float(value.dtype) and rng.random() < 0.8:
             # A scale per row or column: infinite where the lanes along the other dimension are outside.
             scale = self.fresh(rng.choice([(dims[1],), (dims[0], "1")]), value.dtype, 2)
+            self.inputs[scale.name]["values"] = ("special", 1, 2, 1, 0.2)
             bound = value.bound * scale.bound
             if fits(value.dtype, bound, value.places):
                 return self.fitted(
@@ -897,6 +900,8 @@ class Builder:
             value = self.grow(value, before=True)
         if not self.exact and is_float(value.dtype) and param.least is None and rng.random() < 0.3:
             value = self.define(rng.choice(NOT_ZERO).format(value.name), self.like(value, bound=1))
+        elif self.exact and self.movable(value) and param.least is None and rng.random() < 0.15:
+            value = self.define(rng.choice(MOVED).format(value.name), self.like(value, bound=value.bound + 1))
         value = self.fitted(
             value,
             param.dtype,
@@ -907,6 +912,12 @@ class Builder:
             self.features.add("flip")
             value = self.define(f"{value.name}.flip({rng.choice([0, 1])})", self.like(value))
         return value
+
+    def movable(self, value: Value) -> bool:
+        """Whether one more or less is exact."""
+        narrow = value.dtype in ("bool", "i8", "u8", "i16", *FLOAT8)
+        plain = self.mode == "plain" and not value.rounded and not narrow
+        return plain and fits(value.dtype, value.bound + 1, value.places)
 
     def convertible(self, value: Value, param: Param) -> bool:
         if {value.dtype, param.dtype} & {*FLOAT8} and value.dtype != param.dtype:

@@ -343,7 +343,7 @@ class Draft:
                 rounded = f"torch.div({left.ref}, {divisor}, rounding_mode='floor')"
                 if op == "cdiv":
                     shown = f"cdiv({left.dsl}, {divisor})"
-                    rounded = f"-torch.div(-{left.ref}, {divisor}, rounding_mode='floor')"
+                    rounded = f"(-torch.div(-{left.ref}, {divisor}, rounding_mode='floor'))"
                 text = shown, rounded if op != "%" else f"torch.remainder({left.ref}, {divisor})"
                 tiles, bound, dtype = left.tiles, max(left.bound, 5), left.dtype
                 if real:
