@@ -2,7 +2,7 @@
 
 Of the built-in functions that work lane by lane one row has all that any pass needs of one:
 
-    round    one number; Python's value for a constant, Triton's text for a block; round(0) = 0, so that lanes
+    round    one number; Python's value for a constant, Triton's for a block; round(0) = 0, so that lanes
              outside which hold 0 still do
 
 `where`, `dot`, reductions, scans and what makes a block have functions of their own in `check` and `lower`; `ARGUMENTS`
@@ -23,10 +23,10 @@ Value = bool | int | float | str
 class Function:
     """`gives`: the dtype that the arguments promote to; a float of it; bool; or f32. `value`: of a constant, as
     Python calculates; None: there is none, it is of the device alone. It may raise ValueError for NaN and
-    OverflowError for infinity. `text` spells a call in Triton; `dtype` there is what it is computed in. `wide`: Triton (or accuracy) wants f32 for f16 and bf16. `odd`: f(0, 0, ...) = 0."""
+    OverflowError for infinity. `triton` is a call in Triton, quoted: a hole for each argument, and one more for the dtype that it is computed in. `wide`: Triton (or accuracy) wants f32 for f16 and bf16. `odd`: f(0, 0, ...) = 0."""
 
     value: Callable[..., Value] | None
-    text: str
+    triton: str
     arity: int = 1
     takes: frozenset[int] = frozenset({1, 2})  # categories: 0 bool, 1 integer, 2 float
     gives: Literal["same", "float", "bool", "f32"] = "same"
@@ -100,75 +100,77 @@ _INTEGERS = frozenset({1})
 _NAN_AWARE = "propagate_nan=tl.PropagateNan.ALL"  # as PyTorch's; Triton's default gives the other operand
 
 FUNCTIONS: Mapping[str, Function] = {
-    "exp": Function(value=math.exp, gives="float", text="tl.exp({0})"),
-    "exp2": Function(value=lambda x: 2.0**x, gives="float", text="tl.exp2({0})"),
-    "expm1": Function(value=math.expm1, gives="float", text="libdevice.expm1({0})", odd=True),
-    "log": Function(value=_log(math.log), gives="float", text="tl.log({0})"),
-    "log2": Function(value=_log(math.log2), gives="float", text="tl.log2({0})"),
-    "log10": Function(value=_log(math.log10), gives="float", text="libdevice.log10({0})"),
-    "log1p": Function(value=_log(math.log1p, -1.0), gives="float", text="libdevice.log1p({0})", odd=True),
-    "sqrt": Function(value=math.sqrt, gives="float", text="tl.sqrt_rn({0})", odd=True, f64="tl.sqrt({0})"),
-    "rsqrt": Function(value=lambda x: divide(1.0, math.sqrt(x)), gives="float", text="tl.rsqrt({0})"),
-    "sin": Function(value=math.sin, gives="float", text="tl.sin({0})", odd=True),
-    "cos": Function(value=math.cos, gives="float", text="tl.cos({0})"),
-    "tan": Function(value=math.tan, gives="float", text="libdevice.tan({0})", odd=True),
-    "asin": Function(value=math.asin, gives="float", text="libdevice.asin({0})", odd=True),
-    "acos": Function(value=math.acos, gives="float", text="libdevice.acos({0})"),
-    "atan": Function(value=math.atan, gives="float", text="libdevice.atan({0})", odd=True),
-    "atan2": Function(value=math.atan2, arity=2, gives="float", text="libdevice.atan2({0}, {1})", odd=True),
+    "exp": Function(value=math.exp, gives="float", triton="tl.exp({0})"),
+    "exp2": Function(value=lambda x: 2.0**x, gives="float", triton="tl.exp2({0})"),
+    "expm1": Function(value=math.expm1, gives="float", triton="libdevice.expm1({0})", odd=True),
+    "log": Function(value=_log(math.log), gives="float", triton="tl.log({0})"),
+    "log2": Function(value=_log(math.log2), gives="float", triton="tl.log2({0})"),
+    "log10": Function(value=_log(math.log10), gives="float", triton="libdevice.log10({0})"),
+    "log1p": Function(value=_log(math.log1p, -1.0), gives="float", triton="libdevice.log1p({0})", odd=True),
+    "sqrt": Function(value=math.sqrt, gives="float", triton="tl.sqrt_rn({0})", odd=True, f64="tl.sqrt({0})"),
+    "rsqrt": Function(value=lambda x: divide(1.0, math.sqrt(x)), gives="float", triton="tl.rsqrt({0})"),
+    "sin": Function(value=math.sin, gives="float", triton="tl.sin({0})", odd=True),
+    "cos": Function(value=math.cos, gives="float", triton="tl.cos({0})"),
+    "tan": Function(value=math.tan, gives="float", triton="libdevice.tan({0})", odd=True),
+    "asin": Function(value=math.asin, gives="float", triton="libdevice.asin({0})", odd=True),
+    "acos": Function(value=math.acos, gives="float", triton="libdevice.acos({0})"),
+    "atan": Function(value=math.atan, gives="float", triton="libdevice.atan({0})", odd=True),
+    "atan2": Function(value=math.atan2, arity=2, gives="float", triton="libdevice.atan2({0}, {1})", odd=True),
     "sinh": Function(
         value=lambda x: math.copysign(_or_inf(math.sinh, abs(x)), x),
         gives="float",
-        text="libdevice.sinh({0})",
+        triton="libdevice.sinh({0})",
         odd=True,
     ),
-    "cosh": Function(value=math.cosh, gives="float", text="libdevice.cosh({0})"),
-    "tanh": Function(value=math.tanh, gives="float", text="libdevice.tanh({0})", odd=True),
-    "asinh": Function(value=math.asinh, gives="float", text="libdevice.asinh({0})", odd=True),
-    "acosh": Function(value=math.acosh, gives="float", text="libdevice.acosh({0})"),
+    "cosh": Function(value=math.cosh, gives="float", triton="libdevice.cosh({0})"),
+    "tanh": Function(value=math.tanh, gives="float", triton="libdevice.tanh({0})", odd=True),
+    "asinh": Function(value=math.asinh, gives="float", triton="libdevice.asinh({0})", odd=True),
+    "acosh": Function(value=math.acosh, gives="float", triton="libdevice.acosh({0})"),
     "atanh": Function(
         value=lambda x: math.copysign(math.inf, x) if abs(x) == 1 else math.atanh(x),
         gives="float",
-        text="libdevice.atanh({0})",
+        triton="libdevice.atanh({0})",
         odd=True,
     ),
-    "erf": Function(value=math.erf, gives="float", text="tl.erf({0})", odd=True),
-    "erfc": Function(value=math.erfc, gives="float", text="libdevice.erfc({0})"),
+    "erf": Function(value=math.erf, gives="float", triton="tl.erf({0})", odd=True),
+    "erfc": Function(value=math.erfc, gives="float", triton="libdevice.erfc({0})"),
     "sigmoid": Function(
         value=lambda x: 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x)),
         gives="float",
-        text="tl.sigmoid({0})",
+        triton="tl.sigmoid({0})",
     ),
     "softplus": Function(  # beyond 20 PyTorch's is x itself
         value=lambda x: float(x) if x > 20 else math.log1p(math.exp(x)),
         gives="float",
-        text="tl.where({0} > 20, {0}, libdevice.log1p(tl.exp({0})))",
+        triton="tl.where({0} > 20, {0}, libdevice.log1p(tl.exp({0})))",
     ),
-    "fma": Function(value=lambda x, y, z: x * y + z, arity=3, gives="float", text="tl.fma({0}, {1}, {2})"),
-    "abs": Function(value=abs, text="tl.abs({0})", odd=True, f32="absolute({0})", i16="as_i16(tl.abs({0}))"),
+    "fma": Function(value=lambda x, y, z: x * y + z, arity=3, gives="float", triton="tl.fma({0}, {1}, {2})"),
+    "abs": Function(
+        value=abs, triton="tl.abs({0})", odd=True, f32="absolute({0})", i16="as_i16(tl.abs({0}))"
+    ),
     "sign": Function(
         value=_sign,
-        text="tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to(tl.{dtype})",
+        triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to({1})",
         f32="tl.where(above({0}, 0), 1, tl.where(below({0}, 0), -1, 0)).to(tl.float32)",
         odd=True,
     ),
-    "floor": Function(value=_whole(math.floor), text="tl.floor({0})", odd=True, integer=False),
-    "ceil": Function(value=_whole(math.ceil), text="tl.ceil({0})", odd=True, integer=False),
+    "floor": Function(value=_whole(math.floor), triton="tl.floor({0})", odd=True, integer=False),
+    "ceil": Function(value=_whole(math.ceil), triton="tl.ceil({0})", odd=True, integer=False),
     # `rint` is one symbol for f32 and f64 in Triton's library for AMD: no kernel may have both.
-    "round": Function(value=_whole(round), text="libdevice.nearbyint({0})", odd=True, integer=False),
-    "trunc": Function(value=_whole(math.trunc), text="libdevice.trunc({0})", odd=True, integer=False),
-    "isnan": Function(value=math.isnan, gives="bool", text="{0} != {0}", odd=True),
+    "round": Function(value=_whole(round), triton="libdevice.nearbyint({0})", odd=True, integer=False),
+    "trunc": Function(value=_whole(math.trunc), triton="libdevice.trunc({0})", odd=True, integer=False),
+    "isnan": Function(value=math.isnan, gives="bool", triton="{0} != {0}", odd=True),
     "isinf": Function(
         value=math.isinf,
         gives="bool",
-        text="{0} != {0}",
+        triton="{0} != {0}",
         floats='tl.abs({0}) == float("inf")',
         odd=True,
     ),
     "maximum": Function(
         value=_maximum,
         arity=2,
-        text="tl.maximum({0}, {1})",
+        triton="tl.maximum({0}, {1})",
         floats=f"tl.maximum({{0}}, {{1}}, {_NAN_AWARE})",
         wide=False,
         odd=True,
@@ -176,19 +178,19 @@ FUNCTIONS: Mapping[str, Function] = {
     "minimum": Function(
         value=_minimum,
         arity=2,
-        text="tl.minimum({0}, {1})",
+        triton="tl.minimum({0}, {1})",
         floats=f"tl.minimum({{0}}, {{1}}, {_NAN_AWARE})",
         wide=False,
         odd=True,
     ),
     "cdiv": Function(
-        value=lambda x, y: -(-x // y), arity=2, takes=_INTEGERS, text="tl.cdiv({0}, {1})", wide=False
+        value=lambda x, y: -(-x // y), arity=2, takes=_INTEGERS, triton="tl.cdiv({0}, {1})", wide=False
     ),
     "next_pow2": Function(
-        value=lambda x: 1 << max(int(x) - 1, 0).bit_length(), takes=_INTEGERS, text="", wide=False
+        value=lambda x: 1 << max(int(x) - 1, 0).bit_length(), takes=_INTEGERS, triton="", wide=False
     ),
-    "rand": Function(value=None, arity=2, takes=_INTEGERS, gives="f32", text="uniform({0}, {1})"),
-    "randn": Function(value=None, arity=2, takes=_INTEGERS, gives="f32", text="normal({0}, {1})"),
+    "rand": Function(value=None, arity=2, takes=_INTEGERS, gives="f32", triton="uniform({0}, {1})"),
+    "randn": Function(value=None, arity=2, takes=_INTEGERS, gives="f32", triton="normal({0}, {1})"),
 }
 
 # Those that see the lanes of a tile together, and how many positional arguments each takes.

@@ -16,6 +16,7 @@ from collections import Counter
 from typing_extensions import assert_never
 
 from tdsl import ir
+from tdsl.lower import syntax
 from tdsl.lower.binding import Binding
 from tdsl.lower.expressions import Expressions
 from tdsl.lower.overflow import wide_enough
@@ -120,11 +121,11 @@ class _Emission:
         else:
             value = self.expressions.block(value, known.tiles, known.dtype)
         if value.dtype is None and statement.type.dtype == WEAK_FLOAT and self.specialization.real == "f64":
-            value = value.named(f"tl.full((), {value.text}, tl.float64)")
-        self.writer.line(f"{name} = {value.text}")
+            value = value.of(syntax.quote("tl.full((), {0}, tl.float64)", value.code))
+        self.writer.assign(name, value.code)
         once = statement.name not in self.reassigned
         self.expressions.variables[statement.name] = Value(
-            text=name,
+            code=syntax.name(name),
             dtype=value.dtype,
             tiles=value.tiles,
             zero=value.zero if once else {},
@@ -141,7 +142,7 @@ class _Emission:
                 return
             if opened:
                 # Not `elif`: what its condition loads must come after the tests before it.
-                self.writer.line("else:")
+                self.writer.line(None)
                 with self.writer.block():
                     rest = ir.If(
                         span=statement.span,
@@ -151,7 +152,7 @@ class _Emission:
                     self._if(rest)
                 return
             value = self.expressions.emit(condition)
-            self.writer.line(f"if {value.text}:")
+            self.writer.line(syntax.when(value.code))
             with self.writer.block():
                 self.statements(body)
             opened = True
@@ -161,6 +162,6 @@ class _Emission:
         if not opened:
             self.statements(body)
         elif body:
-            self.writer.line("else:")
+            self.writer.line(None)
             with self.writer.block():
                 self.statements(body)

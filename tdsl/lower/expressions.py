@@ -1,8 +1,8 @@
-"""Expressions: IR → Triton text.
+"""Expressions: IR → Triton code.
 
     dot(load A[m, k], load B[k, n]) * scale
     A_tile = tl.load(A_ + m_[:, None] * 50 + k_[None, :], mask=...)      # written as a line
-    tl.dot(A_tile, B_tile) * scale                                       # returned as text
+    tl.dot(A_tile, B_tile) * scale                                       # returned as a value
 
 Lines up blocks by tile, makes every conversion explicit, and puts a neutral element where a reduction or
 a dot would see a lane outside. Loads are left to `points`, statements to `emission`.
@@ -10,6 +10,8 @@ a dot would see a lane outside. Loads are left to `points`, statements to `emiss
 
 from __future__ import annotations
 
+import ast
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +20,12 @@ from typing_extensions import assert_never
 
 from tdsl import ir
 from tdsl.builtins import FUNCTIONS
-from tdsl.lower import lanes, values
-from tdsl.lower.extents import Arithmetic, is_nonnegative
-from tdsl.lower.functions import NAN_AWARE_REDUCTIONS, REDUCTIONS, neutral_text
+from tdsl.lower import lanes, syntax
+from tdsl.lower.extents import is_nonnegative, triton
+from tdsl.lower.functions import NAN_AWARE_REDUCTIONS, REDUCTIONS, neutral_of, triton_dtype
 from tdsl.lower.overflow import Intervals
 from tdsl.lower.specialization import Specialization
+from tdsl.lower.syntax import binary, call, quote
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.values import EVERYWHERE, Value, aligned, common_tiles, literal, permuted, zero_where_both
 from tdsl.lower.writer import Writer
@@ -39,24 +42,10 @@ from tdsl.types import (
     wrapped,
 )
 
-_STRENGTH = {
-    "or": values.OR,
-    "and": values.AND,
-    "|": values.BITOR,
-    "^": values.BITXOR,
-    "&": values.BITAND,
-    "<<": values.SHIFT,
-    ">>": values.SHIFT,
-    "+": values.SUM,
-    "-": values.SUM,
-    "*": values.PRODUCT,
-    "/": values.PRODUCT,
-    "//": values.PRODUCT,
-    "%": values.PRODUCT,
-}
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _FORGETFUL = {">": "above", ">=": "at_least", "<": "below"}  # of NaN: see `intrinsics`
 _DOT_DTYPES = ("i8", "f8e4m3", "f8e5m2", "f16", "bf16", "f32", "f64")
+_SCALAR = syntax.pair(())  # the shape of one
 _PRECISE = ("f32",)  # the dtypes that `input_precision` means something for
 
 
@@ -123,7 +112,7 @@ class Expressions:
             case ir.TritonCall():
                 return self._triton_call(expr)
             case ir.TritonName(name=name):
-                return Value(text=f"tl.{name}")
+                return Value(code=quote(f"tl.{name}"))
             case ir.Inline(bindings=bindings, result=result):
                 for name, argument in bindings:
                     self.variables[name] = self._bound(self.emit(argument), name)
@@ -157,24 +146,24 @@ class Expressions:
         if value.dtype == dtype:
             return value
         value = self.settled(value)
-        triton = f"tl.{DTYPES[dtype].triton}"
         if dtype == "u8" and value.dtype is not None and DTYPES[value.dtype].category == 2:
             value = self.cast(value, "i32")  # a negative number wraps, as PyTorch's does; Triton's is 0
         elif converts_through_f32(value.dtype or "a number", dtype):
             value = self.cast(value, "f32")
         if value.dtype is None and not value.tiles:
-            text = f"tl.full((), {_fitted(value.text, dtype)}, {triton})"
+            made = _full(_SCALAR, _fitted(value, dtype), dtype)
         else:
-            text = f"{value.inside(values.ATOM)}.to({triton})"
+            made = quote("{0}.to({1})", value.code, triton_dtype(dtype))
         nonnegative = value.nonnegative and (DTYPES[dtype].category != 1 or self._held(dtype, value))
-        cast = replace(value, text=text, strength=values.ATOM, dtype=dtype, nonnegative=nonnegative)
+        cast = replace(value, code=made, dtype=dtype, nonnegative=nonnegative)
         return _as_i16(cast) if value.dtype in ("i32", "i64") else cast
 
     def settled(self, value: Value) -> Value:
         """A bool as Triton's: of `not`, `and` and `or` the interpreter makes Python's."""
-        if value.dtype != "bool" or value.strength not in (values.NOT, values.AND, values.OR):
-            return value
-        return value.named(f"tl.full((), {value.text}, tl.int1)")
+        match value.code:
+            case ast.BoolOp() | ast.UnaryOp(op=ast.Not()) if value.dtype == "bool":
+                return value.of(_full(_SCALAR, value.code, "bool"))
+        return value
 
     def converted(self, value: Value, dtype: DType) -> Value:
         """`value` as an operand of arithmetic in `dtype`. A weak scalar stays as it is, but wraps in an integer
@@ -184,9 +173,9 @@ class Expressions:
             return self.cast(value, name)
         if dtype.weak or DTYPES[name].category != 1 or self._held(name, value):
             return value
-        number = _number(value)
+        number = _integer(value)
         if number is None:
-            return value.named(f"tl.full((), {value.text}, tl.int64).to(tl.{DTYPES[name].triton})")
+            return value.of(quote("{0}.to({1})", _full(_SCALAR, value.code, "i64"), triton_dtype(name)))
         return literal(wrapped(number, name))
 
     def _in_float64(self, expr: ir.Expr, value: Value) -> Value:
@@ -196,7 +185,7 @@ class Expressions:
             return value
         if isinstance(expr, ir.VarRef) and expr.type.dtype == WEAK_FLOAT:
             return value  # as it was assigned
-        return value.named(f"tl.full((), {value.text}, tl.float64)")
+        return value.of(_full(_SCALAR, value.code, "f64"))
 
     def _exact(self, dtype: DType, *sides: tuple[ir.Expr, Value]) -> DType:
         """The dtype for an operation in `dtype` whose result, wrapped, is not that of wrapped operands: a quotient, a
@@ -206,7 +195,7 @@ class Expressions:
             return dtype
         for expr, value in sides:
             if expr.type.dtype.weak and not self._held(name, value):
-                number = _number(value)
+                number = _integer(value)
                 index = self.specialization.binding.index_dtype
                 wide = index if number is None else "i32" if wrapped(number, "i32") == number else "i64"
                 name = promote_names(name, wide)
@@ -214,7 +203,7 @@ class Expressions:
 
     def _held(self, name: str, value: Value) -> bool:
         """Whether an integer dtype holds what `value` may be."""
-        number = _number(value)
+        number = _integer(value)
         if number is not None:
             return wrapped(number, name) == number
         return promote_names(name, value.dtype or self.specialization.binding.index_dtype) == name
@@ -226,50 +215,42 @@ class Expressions:
             return permuted(value, tiles) if value.dtype is not None else self.cast(value, dtype)
         shape = self.tiles.shape(tiles)
         if not value.tiles:
-            text = f"tl.full({shape}, {_fitted(value.text, dtype)}, tl.{DTYPES[dtype].triton})"
+            made = _full(shape, _fitted(value, dtype), dtype)
         else:
-            text = f"tl.broadcast_to({aligned(value, tiles).text}, {shape})"
-        return replace(value, text=text, strength=values.ATOM, tiles=tiles, dtype=dtype)
+            made = call("tl.broadcast_to", aligned(value, tiles).code, shape)
+        return replace(value, code=made, tiles=tiles, dtype=dtype)
 
     def lined_up(self, operands: list[Value]) -> tuple[list[Value], tuple[ir.Tile, ...]]:
         tiles = common_tiles(operands)
         return [aligned(operand, tiles) for operand in operands], tiles
 
-    def neutralized(self, value: Value, tile: ir.Tile, neutral: str) -> Value:
+    def neutralized(self, value: Value, tile: ir.Tile, neutral: ast.expr | int | float) -> Value:
         """`value` with `neutral` in the lanes outside `tile`."""
         if self.specialization.even(tile):
             return value
         points = value.zero_along(tile)
-        if neutral == "0" and points is not None:
+        if neutral == 0 and points is not None:
             self._rely(points, tile)
             return value
         mask = aligned(self.tiles.mask(tile), value.tiles)
-        if neutral == "0" and value.dtype is not None and DTYPES[value.dtype].category == 2:
-            neutral = "0.0"
-        zero = {**value.zero, tile.key: frozenset[str]()} if neutral in ("0", "0.0") else {}
-        text = f"tl.where({mask.text}, {value.text}, {neutral})"
-        return replace(value, text=text, strength=values.ATOM, zero=zero)
+        if neutral == 0 and value.dtype is not None and DTYPES[value.dtype].category == 2:
+            neutral = 0.0
+        zero = {**value.zero, tile.key: frozenset[str]()} if neutral == 0 else {}
+        return replace(value, code=call("tl.where", mask.code, value.code, neutral), zero=zero)
 
     def _bound(self, value: Value, name: str) -> Value:
         """`value` under a name of its own, so that using it twice computes it once."""
-        if value.text.isidentifier() or (value.dtype is None and not value.tiles):
+        if value.is_named or (value.dtype is None and not value.tiles):
             return value
         name = f"{name}_"
-        self.writer.line(f"{name} = {value.text}")
-        return value.named(name)
+        self.writer.assign(name, value.code)
+        return value.of(name)
 
     def _bound_operand(self, value: Value) -> Value:
-        """`value` as a text that may be repeated."""
+        """`value` as code that may be repeated."""
         if value.dtype is None and not value.tiles:
-            return value.named(value.inside(values.ATOM))
-        return self._temporary(value, "operand")
-
-    def _temporary(self, value: Value, base: str) -> Value:
-        if value.text.isidentifier():
             return value
-        name = self.writer.name(base)
-        self.writer.line(f"{name} = {value.text}")
-        return value.named(name)
+        return self.writer.named(value, "operand")
 
     # Operators
 
@@ -285,37 +266,33 @@ class Expressions:
         params = self.specialization.kernel.params
         integers = [param.name for param in params if isinstance(param, ir.Scalar) and param.type == "int"]
         if name not in integers:
-            return Value(text=str(value))
-        text = self.specialization.wide(value)
-        strength = values.SUM if isinstance(value, Arithmetic) and text == str(value) else values.ATOM
-        return Value(text=text, strength=strength, nonnegative=is_nonnegative(value))
+            return Value(code=triton(value))
+        return Value(code=self.specialization.wide(value), nonnegative=is_nonnegative(value))
 
     def _unary(self, expr: ir.Unary) -> Value:
         if expr.op == "not" and self._known(expr):
             return literal(bool(self.constant(expr)))
         operand = self.emit(expr.operand)
         if expr.op == "not":
-            return Value(text=f"not {operand.inside(values.NOT)}", strength=values.NOT, dtype="bool")
+            return Value(code=quote("not {0}", operand.code), dtype="bool")
         operand = self.converted(operand, expr.type.dtype)
         zero = operand.zero if expr.op != "~" else {}
         if expr.op == "-" and operand.dtype is not None and DTYPES[operand.dtype].category == 2:
             # Triton's `-x` is `0 - x`, and so not -0.0 where x is 0.0.
-            text = f"{operand.inside(values.PRODUCT)} * -1.0"
-            return replace(operand, text=text, strength=values.PRODUCT, zero=zero)
+            return replace(operand, code=quote("{0} * -1.0", operand.code), zero=zero)
         if expr.op == "~" and operand.dtype == "u8":
             # Triton's is an exclusive or with -1, which is no u8 in its interpreter.
-            text = f"{operand.inside(values.BITXOR)} ^ 255"
-            return replace(operand, text=text, strength=values.BITXOR, zero=zero)
-        text = f"{expr.op}{operand.inside(values.UNARY)}"
-        return _as_i16(replace(operand, text=text, strength=values.UNARY, zero=zero, nonnegative=False))
+            return replace(operand, code=quote("{0} ^ 255", operand.code), zero=zero)
+        opposite = quote(f"{expr.op}{{0}}", operand.code)
+        return _as_i16(replace(operand, code=opposite, zero=zero, nonnegative=False))
 
     def _binary(self, expr: ir.Binary) -> Value:
         if expr.op in ("and", "or"):
             if self._known(expr):
                 return literal(bool(self.constant(expr)))
-            strength = _STRENGTH[expr.op]
-            sides = [self.emit(side).inside(strength + 1) for side in (expr.left, expr.right)]
-            return Value(text=f" {expr.op} ".join(sides), strength=strength, dtype="bool")
+            return Value(
+                code=binary(expr.op, self.emit(expr.left).code, self.emit(expr.right).code), dtype="bool"
+            )
         if expr.op == "+":
             fused = self._dot_plus(expr)
             if fused is not None:
@@ -333,10 +310,9 @@ class Expressions:
             return self._shift(expr, left, right) if shift else self._floored_real(expr, left, right)
         if expr.op in ("//", "%"):
             if expr.type.dtype.weak and self._known(expr):
-                strength = values.PRODUCT
-                text = f"{left.inside(strength)} {expr.op} {right.inside(values.UNARY)}"
                 nonnegative = left.nonnegative and right.nonnegative
-                return Value(text=text, strength=strength, nonnegative=nonnegative)  # Python calculates it
+                python = binary(expr.op, left.code, right.code)
+                return Value(code=python, nonnegative=nonnegative)  # Python calculates it
             common = self._exact(expr.type.dtype, (expr.left, left), (expr.right, right))
             left, right = self.converted(left, common), self.converted(right, common)
             return self._narrowed(_as_i16(self._rounded(expr.op, left, right, common)), expr.type.dtype)
@@ -351,11 +327,8 @@ class Expressions:
         zero = self._binary_zero(expr.op, left, right)
         keeps = ("&", "|", "^") if not expr.type.dtype.weak else ("&", "|", "^", "+", "*")  # a sum may wrap
         nonnegative = expr.op in keeps and left.nonnegative and right.nonnegative
-        strength = _STRENGTH[expr.op]
-        text = f"{left.inside(strength)} {expr.op} {right.inside(strength + 1)}"
-        value = Value(
-            text=text, strength=strength, dtype=dtype, tiles=tiles, zero=zero, nonnegative=nonnegative
-        )
+        made = binary(expr.op, left.code, right.code)
+        value = Value(code=made, dtype=dtype, tiles=tiles, zero=zero, nonnegative=nonnegative)
         if dtype is not None and "f32" in (left.dtype, right.dtype) and dtype != "f32":
             return self.cast(replace(value, dtype="f32"), dtype)
         return self._divided(value) if expr.op == "/" else _as_i16(value)
@@ -366,7 +339,7 @@ class Expressions:
             return False
         weak = left if left.dtype is None else right
         dtype = self.dtype(expr)
-        return dtype in ("f16", "bf16") and not _holds(dtype, weak.text)
+        return dtype in ("f16", "bf16") and not _holds(dtype, weak.number)
 
     def _divided(self, value: Value) -> Value:
         """A quotient in its own dtype: Triton divides f16 and bf16 in f32, and leaves it at that."""
@@ -391,22 +364,21 @@ class Expressions:
             zero = {}
         # A finite, non-zero number scales zero to zero; a block might hold inf or NaN out there.
         for scaled, factor in ((left, right), (right, left)):
-            if (op == "*" or (op == "/" and scaled is left)) and _finite_number(factor.text):
+            if (op == "*" or (op == "/" and scaled is left)) and _is_finite(factor):
                 zero |= scaled.zero
         return zero
 
     def _comparison(self, expr: ir.Binary, left: Value, right: Value) -> Value:
         common = self._exact(_common(expr.left, expr.right), (expr.left, left), (expr.right, right))
         (left, right), tiles = self.lined_up([self.converted(left, common), self.converted(right, common)])
-        strength = values.COMPARE
-        text = f"{left.inside(strength + 1)} {expr.op} {right.inside(strength + 1)}"
+        made = binary(expr.op, left.code, right.code)
         dtype = None if left.dtype is None and right.dtype is None else "bool"
         number, other, op = right, left, expr.op
         if left.dtype is None:  # 2 < x is x > 2
             number, other, op = left, right, op.translate(str.maketrans("<>", "><"))
         if number.dtype is None and other.dtype in ("f16", "bf16", "f32") and op in _FORGETFUL:
-            text, strength = f"{_FORGETFUL[op]}({other.text}, {number.text})", values.ATOM
-        return Value(text=text, strength=strength, dtype=dtype, tiles=tiles)
+            made = call(_FORGETFUL[op], other.code, number.code)
+        return Value(code=made, dtype=dtype, tiles=tiles)
 
     def _power(self, expr: ir.Binary, base: Value) -> Value:
         """A whole power by repeated squaring; a half by a root."""
@@ -416,18 +388,17 @@ class Expressions:
             return self._call("sqrt" if exponent == 0.5 else "rsqrt", [base], expr.type.dtype)
         assert isinstance(exponent, int), "check leaves whole exponents and halves"
         if base.dtype is None and self._known(expr):
-            return replace(base, text=f"{base.inside(values.ATOM)} ** {exponent}", strength=values.POWER)
+            return base.of(binary("**", base.code, exponent))
         if exponent == 0:
             return literal(1) if base.dtype is None else self.block(literal(1), base.tiles, base.dtype)
-        base = self._temporary(base, "base")
+        base = self.writer.named(base, "base")
         power = base
         for bit in bin(abs(exponent))[3:]:
-            power = self._temporary(power, "power")
-            text = f"{power.text} * {power.text}" + (f" * {base.text}" if bit == "1" else "")
-            power = replace(power, text=text, strength=values.PRODUCT)
+            power = self.writer.named(power, "power")
+            text = "{0} * {0} * {1}" if bit == "1" else "{0} * {0}"
+            power = power.of(quote(text, power.code, base.code))
         if exponent < 0:
-            text = f"1.0 / {power.inside(values.ATOM)}"
-            return self._divided(replace(power, text=text, strength=values.PRODUCT, zero={}))
+            return self._divided(replace(power, code=binary("/", 1.0, power.code), zero={}))
         return power
 
     def _rounded(self, op: str, left: Value, right: Value, common: DType) -> Value:
@@ -435,43 +406,30 @@ class Expressions:
         if right.dtype is not None:
             # Nobody sees the quotient outside, but dividing by zero is not defined even there.
             for tile in right.tiles:
-                right = self.neutralized(right, tile, "1")
+                right = self.neutralized(right, tile, 1)
         (left, right), tiles = self.lined_up([_signed(left), _signed(right)])
         dtype = None if left.dtype is None and right.dtype is None else self.specialization.dtype(common)
         nonnegative = left.nonnegative and right.nonnegative
-        value = Value(
-            text="",
-            dtype=dtype,
-            tiles=tiles,
-            zero=left.zero if _finite_number(right.text) else {},
-            nonnegative=nonnegative,
-        )
+        zero = left.zero if _is_finite(right) else {}
+        value = replace(left, dtype=dtype, tiles=tiles, zero=zero, nonnegative=nonnegative)
         if op != "cdiv" and (nonnegative or dtype == "u8"):
-            text = f"{left.inside(values.PRODUCT)} {op} {right.inside(values.UNARY)}"
-            return replace(value, text=text, strength=values.PRODUCT)  # the same either way
+            return value.of(binary(op, left.code, right.code))  # the same either way
         if dtype in ("u8", "i8", "i16"):  # the name of a number would be an i32
             left, right = self.cast(left, dtype), self.cast(right, dtype)
-        left, right = self._temporary(left, "dividend"), self._temporary(right, "divisor")
-        rest = replace(value, text=f"{left.text} % {right.text}", strength=values.ATOM)
-        rest = self._temporary(rest, "remainder")
+        left, right = self.writer.named(left, "dividend"), self.writer.named(right, "divisor")
+        rest = self.writer.named(value.of(binary("%", left.code, right.code)), "remainder")
         if op == "cdiv":
-            apart = f"{rest.text} > 0"
-            if not right.nonnegative:
-                apart = f"({rest.text} != 0) & (({rest.text} < 0) == ({right.text} < 0))"
+            apart = "{0} > 0" if right.nonnegative else "({0} != 0) & (({0} < 0) == ({1} < 0))"
         else:
-            apart = f"{rest.text} < 0"
-            if not right.nonnegative:
-                apart = f"({rest.text} != 0) & (({rest.text} < 0) != ({right.text} < 0))"
+            apart = "{0} < 0" if right.nonnegative else "({0} != 0) & (({0} < 0) != ({1} < 0))"
+        moved = quote(apart, rest.code, right.code)
         if op == "%":
-            text = f"tl.where({apart}, {rest.text} + {right.text}, {rest.text})"
-            return replace(value, text=text, strength=values.ATOM, nonnegative=right.nonnegative)
-        quotient = f"{left.text} // {right.text}"
-        sign = "+" if op == "cdiv" else "-"
+            found = quote("tl.where({0}, {1} + {2}, {1})", moved, rest.code, right.code)
+            return replace(value, code=found, nonnegative=right.nonnegative)
+        quotient, sign = binary("//", left.code, right.code), "+" if op == "cdiv" else "-"
         if dtype is None:
-            text = f"tl.where({apart}, {quotient} {sign} 1, {quotient})"
-            return replace(value, text=text, strength=values.ATOM)
-        text = f"{quotient} {sign} ({apart}).to(tl.{DTYPES[dtype].triton})"
-        return replace(value, text=text, strength=values.SUM)
+            return value.of(call("tl.where", moved, binary(sign, quotient, 1), quotient))
+        return value.of(binary(sign, quotient, quote("{0}.to({1})", moved, triton_dtype(dtype))))
 
     def _is_within(self, amount: ir.Expr, last: int) -> bool:
         """Whether an amount is one of 0 to `last`, whatever is loaded."""
@@ -491,42 +449,38 @@ class Expressions:
         resolved, dtype = self.dtype(expr), self._result_dtype(expr, left, right)
         last = DTYPES[resolved].bits - 1
         left = self.converted(left, expr.type.dtype)
-        strength = _STRENGTH[expr.op]
         plain = self._is_within(expr.right, last)
         whole = expr.op == ">>" and resolved != "u8"  # shifted by its last bit, it is what it is by more
         operands = [left, right]
         if not plain:
-            right = self._temporary(right, "amount")
-            inside = replace(right, text=f"({right.text} >= 0) & ({right.text} <= {last})", dtype="bool")
-            inside = self._temporary(inside, "inside")
+            right = self.writer.named(right, "amount")
+            within = quote("({0} >= 0) & ({0} <= {1})", right.code, last)
+            inside = self.writer.named(replace(right, code=within, dtype="bool"), "inside")
             # Where 0 is chosen outside, LLVM for NVPTX would take the low half of a 64-bit amount for all of it.
-            amount = f"tl.where({inside.text}, {right.text}, {last})" if whole else f"{right.text} & {last}"
-            right = replace(right, text=amount, strength=values.ATOM if whole else values.BITAND)
+            amount = "tl.where({0}, {1}, {2})" if whole else "{1} & {2}"
+            right = right.of(quote(amount, inside.code, right.code, last))
             operands = [left, right if dtype is None else self.cast(right, resolved), inside]
         (left, right, *test), tiles = self.lined_up(operands)
-        text = f"{left.inside(strength)} {expr.op} {right.inside(strength + 1)}"
+        shifted = binary(expr.op, left.code, right.code)
         nonnegative = expr.op == ">>" and left.nonnegative
-        value = Value(
-            text=text, strength=strength, dtype=dtype, tiles=tiles, zero=left.zero, nonnegative=nonnegative
-        )
+        value = Value(code=shifted, dtype=dtype, tiles=tiles, zero=left.zero, nonnegative=nonnegative)
         if plain or whole:
             return value
-        none = "0" if dtype is None else self.cast(literal(0), resolved).text
-        return replace(value, text=f"tl.where({test[0].text}, {text}, {none})", strength=values.ATOM)
+        none = literal(0) if dtype is None else self.cast(literal(0), resolved)
+        return value.of(call("tl.where", test[0].code, shifted, none.code))
 
     def _floored_real(self, expr: ir.Binary, left: Value, right: Value) -> Value:
         """Of floats, calculated in f32 or f64. PyTorch rounds a number to the tensor's dtype first, but not a divisor of `//`."""
         dtype = self.dtype(expr)
         compute = "f64" if dtype == "f64" else "f32"
-        zero = left.zero if _finite_number(right.text) else {}
+        zero = left.zero if _is_finite(right) else {}
         left = self.cast(self.cast(left, dtype), compute)
         if expr.op == "%" or right.dtype is not None:
             right = self.cast(right, dtype)
         right = self.cast(right, compute)
         (left, right), tiles = self.lined_up([left, right])
         function = "floor_divided" if expr.op == "//" else "floor_remainder"
-        text = f"{function}({left.text}, {right.text})"
-        value = Value(text=text, dtype=compute, tiles=tiles, zero=zero)
+        value = Value(code=call(function, left.code, right.code), dtype=compute, tiles=tiles, zero=zero)
         return replace(value, dtype=None) if expr.type.dtype.weak else self.cast(value, dtype)
 
     # Functions
@@ -540,8 +494,8 @@ class Expressions:
         function = FUNCTIONS[expr.function]
         if function.gives == "f32":  # of a seed and a place, which do not meet
             lined, tiles = self.lined_up(arguments)
-            text = function.text.format(*(value.text for value in lined))
-            return Value(text=text, dtype="f32", tiles=tiles)
+            drawn = quote(function.triton, *(value.code for value in lined))
+            return Value(code=drawn, dtype="f32", tiles=tiles)
         common = _common(*expr.arguments) if function.gives == "bool" else expr.type.dtype
         exact = self._exact(common, *zip(expr.arguments, arguments, strict=True))
         arguments = [self.converted(argument, exact) for argument in arguments]
@@ -560,8 +514,8 @@ class Expressions:
         then, otherwise = self._strengthened([then, otherwise], dtype)
         zero = zero_where_both([then, otherwise])
         lined, tiles = self.lined_up([condition, then, otherwise])
-        text = f"tl.where({', '.join(value.text for value in lined)})"
-        return Value(text=text, dtype=dtype, tiles=tiles, zero=zero)
+        chosen = call("tl.where", *(value.code for value in lined))
+        return Value(code=chosen, dtype=dtype, tiles=tiles, zero=zero)
 
     def _strengthened(self, arguments: list[Value], dtype: str) -> list[Value]:
         """A function of Triton's makes an i32 or f32 of a number: not so where it meets another dtype."""
@@ -576,7 +530,7 @@ class Expressions:
         category = DTYPES[dtype].category
         if category == 1 and not function.integer:
             return arguments[0]
-        if category == 2 and "libdevice" in function.text:  # which has no rule for a number beside a block
+        if category == 2 and "libdevice" in function.triton:  # which has no rule for a number beside a block
             arguments = [self.cast(argument, dtype) for argument in arguments]
         elif category == 2 and all(argument.dtype is None for argument in arguments):
             arguments = [self.cast(arguments[0], dtype), *arguments[1:]]
@@ -584,11 +538,11 @@ class Expressions:
         arguments = [self.cast(a, compute) if a.dtype is not None else a for a in arguments]
         lined, tiles = self.lined_up(self._strengthened(arguments, compute))
         spellings = {"f32": function.f32, "f64": function.f64, "i16": function.i16}
-        text = spellings.get(compute) or (function.floats if category == 2 else None) or function.text
-        if text.count("{0}") > 1:
+        text = spellings.get(compute) or (function.floats if category == 2 else None) or function.triton
+        if syntax.holes(text, 0) > 1:
             lined = [self._bound_operand(value) for value in lined]
         value = Value(
-            text=text.format(*(value.text for value in lined), dtype=DTYPES[compute].triton),
+            code=quote(text, *(value.code for value in lined), triton_dtype(compute)),
             dtype=None if all(a.dtype is None for a in lined) else compute,
             tiles=tiles,
             zero=zero_where_both(lined) if function.odd else {},
@@ -598,7 +552,7 @@ class Expressions:
         )
         if function.gives == "bool":
             known = None if value.dtype is None else "bool"
-            return replace(value, strength=values.COMPARE, dtype=known, nonnegative=False)
+            return replace(value, dtype=known, nonnegative=False)
         if value.dtype == "bf16" and name in ("maximum", "minimum"):
             value = replace(value, dtype="f32")  # Triton compares bf16 in f32, and leaves it at that
         return value if value.dtype is None else self.cast(value, dtype)
@@ -611,7 +565,7 @@ class Expressions:
         compute = _accumulator(dtype if expr.function in ("sum", "prod") else value.dtype)
         value = self.cast(value, compute)
         for tile in expr.tiles:
-            value = self.neutralized(value, tile, neutral_text(expr.function, compute))
+            value = self.neutralized(value, tile, neutral_of(expr.function, compute))
         function = REDUCTIONS.get(expr.function, f"tl.{expr.function}")
         if DTYPES[compute].category == 2:
             function = NAN_AWARE_REDUCTIONS.get(expr.function, function)
@@ -620,7 +574,7 @@ class Expressions:
             left = tuple(other for other in value.tiles if other != tile)
             zero = {key: points for key, points in value.zero.items() if key != tile.key}
             value = Value(
-                text=f"{function}({value.text}, {axis})",
+                code=call(function, value.code, axis),
                 dtype="i32" if arg else value.dtype,
                 tiles=left,
                 zero=zero if expr.function == "sum" else {},
@@ -631,32 +585,33 @@ class Expressions:
 
     def along_dimension(self, lane: Value, tile: ir.Tile) -> Value:
         """The index along the dimension, i32, of a lane of the block."""
-        start = self.tiles.edge(tile, "start").text
-        if start == "0":
+        edge = self.tiles.edge(tile, "start")
+        if edge.number == 0:
             return lane
-        if self.specialization.binding.index_dtype == "i64":
-            start = f"tl.cast({start}, tl.int32)"
-        return replace(lane, text=f"{lane.inside(values.SUM)} + {start}", strength=values.SUM)
+        wide = self.specialization.binding.index_dtype == "i64"
+        start = quote("tl.cast({0}, tl.int32)", edge.code) if wide else edge.code
+        return lane.of(binary("+", lane.code, start))
 
     def _scan(self, expr: ir.Scan) -> Value:
         value = self.emit(expr.operand)
         dtype = self.dtype(expr)
         value = self.cast(value, _accumulator(dtype))
         # The lanes outside come last, so no lane inside sees them.
-        text = f"tl.{expr.function}({value.text}, {value.tiles.index(expr.tile)})"
-        return self.cast(replace(value, text=text, strength=values.ATOM, zero={}, nonnegative=False), dtype)
+        scanned = call(f"tl.{expr.function}", value.code, value.tiles.index(expr.tile))
+        return self.cast(replace(value, code=scanned, zero={}, nonnegative=False), dtype)
 
     def _fill(self, expr: ir.Fill) -> Value:
         value = self.emit(expr.value)
         dtype = self.dtype(expr)
-        triton = f"tl.{DTYPES[dtype].triton}"
         tiles = expr.type.tiles
         shape = self.tiles.shape(tiles)
-        zero = {EVERYWHERE: frozenset[str]()} if value.text in ("0", "0.0", "False") else {}
-        exact = value.dtype is None and dtype not in NARROW_FLOATS
-        number = _fitted(value.text, dtype) if exact else self.cast(value, dtype).text
-        text = f"tl.zeros({shape}, {triton})" if zero and tiles else f"tl.full({shape}, {number}, {triton})"
-        return Value(text=text, dtype=dtype, tiles=tiles, zero=zero)
+        zero = {EVERYWHERE: frozenset[str]()} if value.number == 0 else {}
+        if zero and tiles:
+            made = call("tl.zeros", shape, triton_dtype(dtype))
+        else:
+            exact = value.dtype is None and dtype not in NARROW_FLOATS
+            made = _full(shape, _fitted(value, dtype) if exact else self.cast(value, dtype).code, dtype)
+        return Value(code=made, dtype=dtype, tiles=tiles, zero=zero)
 
     def _triton_call(self, expr: ir.TritonCall) -> Value:
         given = [("", argument) for argument in expr.arguments] + list(expr.keywords)
@@ -665,23 +620,21 @@ class Expressions:
         if expr.by_lane:
             emitted, lined = self.lined_up(emitted)
             tiles = lined if set(lined) == set(tiles) else tiles
-        texts = [
-            f"{name}={value.text}" if name else value.text
-            for (name, _), value in zip(given, emitted, strict=True)
-        ]
+        plain = [value.code for (name, _), value in zip(given, emitted, strict=True) if not name]
+        named = {name: value.code for (name, _), value in zip(given, emitted, strict=True) if name}
         dtype = self.dtype(expr)
         name = expr.name
         if ".libdevice." not in f".{name}":
             name = f"tl.{name}"
         else:
             name = f"libdevice.{name.rsplit('.', 1)[-1]}"
-        text = f"{name}({', '.join(texts)}).to(tl.{DTYPES[dtype].triton})"
-        return Value(text=text, dtype=dtype, tiles=tiles)
+        made = quote("{0}.to({1})", call(name, *plain, **named), triton_dtype(dtype))
+        return Value(code=made, dtype=dtype, tiles=tiles)
 
     def _triton_argument(self, argument: ir.Expr) -> Value:
         """With its dimensions in the order that its type has."""
         if argument.type.dtype.names == ("~str",) and not isinstance(argument, ir.TritonName):
-            return Value(text=repr(self.constant(argument)))
+            return Value(code=ast.Constant(value=self.constant(argument)))
         return permuted(value := self.emit(argument), argument.type.tiles if value.tiles else ())
 
     # dot
@@ -722,7 +675,7 @@ class Expressions:
         sides = []
         for side in (expr.left, expr.right):
             value = self.cast(self.emit(side), dtype)
-            sides.append(self.neutralized(value, expr.tile, "0"))
+            sides.append(self.neutralized(value, expr.tile, 0))
         left, right = sides
         if not self._native(expr):
             return self._contraction(expr, left, right, result)
@@ -731,44 +684,47 @@ class Expressions:
         left, right = permuted(left, (row, expr.tile)), permuted(right, (expr.tile, column))
         if DTYPES[dtype].bits == 8 and self._contracted(expr) < LEAST_DOT_8_BIT:
             # f16 holds every operand, and f32 every sum of so few products of i8.
-            text = f"tl.dot({self.cast(left, 'f16').text}, {self.cast(right, 'f16').text})"
-            value = self.cast(Value(text=text, dtype="f32", tiles=(row, column)), result)
+            dot = call("tl.dot", self.cast(left, "f16").code, self.cast(right, "f16").code)
+            value = self.cast(Value(code=dot, dtype="f32", tiles=(row, column)), result)
             if acc is None:
                 return value
-            acc = permuted(acc, (row, column))
-            text = f"{acc.inside(values.SUM)} + {value.text}"
-            return replace(value, text=text, strength=values.SUM)
+            return value.of(binary("+", permuted(acc, (row, column)).code, value.code))
         if dtype == "f64":
             left, right = self._opaque(expr.left, left), self._opaque(expr.right, right)
-        arguments = [left.text, right.text]
-        if acc is not None:
-            arguments.append(permuted(acc, (row, column)).text)
-        if dtype in _PRECISE:
-            precision = expr.precision or self.specialization.binding.f32_precision
-            arguments.append(f'input_precision="{precision}"')
-        if result != "f32":
-            arguments.append(f"out_dtype=tl.{DTYPES[result].triton}")
-        return Value(text=f"tl.dot({', '.join(arguments)})", dtype=result, tiles=(row, column))
+        precision = expr.precision or self.specialization.binding.f32_precision
+        dot = call(
+            "tl.dot",
+            *(left.code, right.code),
+            *([permuted(acc, (row, column)).code] if acc is not None else []),
+            input_precision=ast.Constant(value=precision) if dtype in _PRECISE else None,
+            out_dtype=triton_dtype(result) if result != "f32" else None,
+        )
+        return Value(code=dot, dtype=result, tiles=(row, column))
 
     def _opaque(self, side: ir.Expr, value: Value) -> Value:
         """An operand of a dot in f64, if it is anything but a load in f64: see `intrinsics.opaque`."""
         if isinstance(side, ir.Load) and self.dtype(side) == "f64":
             return value
-        return value.named(f"opaque({value.text})")
+        return value.of(call("opaque", value.code))
 
     def _contraction(self, expr: ir.Dot, left: Value, right: Value, result: str) -> Value:
         """A dot that tl.dot has no form for (a vector, i64, a block of few lanes): multiply and sum."""
         (left, right), tiles = self.lined_up([self.cast(left, result), self.cast(right, result)])
-        product = f"{left.inside(values.PRODUCT)} * {right.inside(values.UNARY)}"
         rest = tuple(tile for tile in tiles if tile != expr.tile)
-        return Value(text=f"tl.sum({product}, {tiles.index(expr.tile)})", dtype=result, tiles=rest)
+        total = call("tl.sum", binary("*", left.code, right.code), tiles.index(expr.tile))
+        return Value(code=total, dtype=result, tiles=rest)
 
 
 def _as_i16(value: Value) -> Value:
     """A result of integers, for the assembler (`intrinsics`)."""
     if value.dtype != "i16":
         return value
-    return replace(value, text=f"as_i16({value.text})", strength=values.ATOM)
+    return value.of(call("as_i16", value.code))
+
+
+def _full(shape: ast.expr, number: ast.expr, dtype: str) -> ast.expr:
+    """`tl.full`: a number in each lane."""
+    return call("tl.full", shape, number, triton_dtype(dtype))
 
 
 def _common(*operands: ir.Expr) -> DType:
@@ -784,56 +740,51 @@ def _accumulator(dtype: str) -> str:
     return "f32" if DTYPES[dtype].category == 2 else "i32"
 
 
-def _number(value: Value) -> int | None:
+def _integer(value: Value) -> int | None:
     """The number that an integer literal is."""
-    try:
-        return int(value.text.strip("()")) if value.dtype is None else None
-    except ValueError:
-        return None
+    number = value.number
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
 
 
 def _signed(value: Value) -> Value:
     """A number as Triton may divide by it: a literal from 2**31 to 2**32 is an unsigned one to Triton."""
-    number = _number(value)
+    number = _integer(value)
     if number is None or wrapped(number, "i32") == number:
         return value
-    return value.named(f"tl.full((), {number}, tl.int64)")
+    return value.of(_full(_SCALAR, syntax.number(number), "i64"))
 
 
-def _fitted(text: str, dtype: str) -> str:
+def _fitted(value: Value, dtype: str) -> ast.expr:
     """A scalar without a dtype as one that `dtype` holds: an integer wraps, as PyTorch's does. Triton takes no literal
     that is outside."""
+    number = value.number
     if DTYPES[dtype].category != 1:
-        return text
-    try:
-        number = int(float(text)) if "." in text or "e" in text else int(text.strip("()"))
-    except ValueError:  # a name, an expression, a bool, infinity
-        if text.startswith('float("'):
-            return "0"
-        return text if dtype == "i64" else f"tl.full((), {text}, tl.int64)"
-    return str(wrapped(number, dtype))
+        return value.code
+    if number is None or isinstance(
+        number, bool
+    ):  # known on the GPU alone, or neither too large nor too small
+        return value.code if dtype == "i64" else _full(_SCALAR, value.code, "i64")
+    return syntax.number(wrapped(int(number), dtype) if math.isfinite(number) else 0)
 
 
-def _holds(dtype: str, text: str) -> bool:
+def _holds(dtype: str, number: bool | int | float | None) -> bool:
     """Whether a number is one of f16 or bf16; what is no literal may be any."""
+    if number is None or isinstance(number, bool):
+        return False
+    if not math.isfinite(number):
+        return True
     try:
-        number = float(text)
         if dtype == "f16":
             return bool(struct.unpack("e", struct.pack("e", number))[0] == number)
-        return (
-            struct.pack(">f", number)[2:] == b"\0\0"
-            and struct.unpack("f", struct.pack("f", number))[0] == number
-        )
+        single = struct.pack(">f", number)
+        return single[2:] == b"\0\0" and struct.unpack(">f", single)[0] == number
     except OverflowError:
         return False
-    except ValueError:
-        return text.startswith('float("')  # inf, nan
 
 
-def _finite_number(text: str) -> bool:
-    """Whether a text is a number other than zero, infinity and NaN."""
-    try:
-        number = float(text)
-    except ValueError:
+def _is_finite(value: Value) -> bool:
+    """Whether it is a number other than zero, infinity and NaN."""
+    number = value.number
+    if number is None or isinstance(number, bool):
         return False
-    return number != 0 and abs(number) < float("inf")
+    return number != 0 and math.isfinite(number)

@@ -4,13 +4,16 @@
                              c10::div_floor_integer<int64_t>(...)    C++
                              a quotient that is rounded by hand      Triton, which truncates towards zero
 
-They mean what Python's integers mean, wherever they are calculated. No text is made before it is known who reads it.
+They mean what Python's integers mean, wherever they are calculated.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+from tdsl.lower import syntax
 
 _OPERATORS: Mapping[str, Callable[[int, int], int]] = {
     "+": lambda left, right: left + right,
@@ -42,7 +45,7 @@ class Arithmetic:
     right: Extent
 
     def __str__(self) -> str:
-        return triton(self)
+        return python(self)
 
 
 Extent = (
@@ -128,7 +131,7 @@ def python(extent: Extent) -> str:
         case Arithmetic(op="min" | "max" as op, left=left, right=right):
             return f"{op}({python(left)}, {python(right)})"
         case Arithmetic(op=op, left=left, right=right):
-            return f"{_inside(op, left, python)} {op} {_inside(op, right, python, last=True)}"
+            return f"{_inside(op, left)} {op} {_inside(op, right, last=True)}"
     return str(extent)
 
 
@@ -150,25 +153,28 @@ def cpp(extent: Extent) -> str:
             return f"({cpp(left)} {op} {cpp(right)})"
 
 
-def triton(extent: Extent) -> str:
+def triton(extent: Extent) -> ast.expr:
     match extent:
+        case int():
+            return syntax.number(extent)
+        case str() | Signed():
+            return syntax.name(str(extent))
         case Arithmetic(op="min" | "max" as op, left=left, right=right):
-            return f"tl.{op}imum({triton(left)}, {triton(right)})"
+            return syntax.call(f"tl.{op}imum", triton(left), triton(right))
         case Arithmetic(op="//" | "%" as op, left=left, right=right) if not (
             is_nonnegative(left) and is_nonnegative(right)
         ):
             # Right whether `//` and `%` truncate, as those of the GPU, or round down, as those of a literal.
-            top, below = _inside("*", left, triton), _inside("*", right, triton, last=True)
-            rest = f"({top} % {below} + {below}) % {below}"
-            return rest if op == "%" else f"({top} - {rest}) // {below}"
+            top, below = triton(left), triton(right)
+            rest = syntax.quote("({0} % {1} + {1}) % {1}", top, below)
+            return rest if op == "%" else syntax.quote("({0} - {1}) // {2}", top, rest, below)
         case Arithmetic(op=op, left=left, right=right):
-            return f"{_inside(op, left, triton)} {op} {_inside(op, right, triton, last=True)}"
-    return str(extent)
+            return syntax.binary(op, triton(left), triton(right))
 
 
-def _inside(op: str, side: Extent, spell: Callable[[Extent], str], *, last: bool = False) -> str:
+def _inside(op: str, side: Extent, *, last: bool = False) -> str:
     """`side` as an operand: without parentheses in a sum of sums and in a product of products."""
-    text = spell(side)
+    text = python(side)
     if isinstance(side, int):
         return text if side >= 0 else f"({text})"
     plain = isinstance(side, str | Signed) or side.op in ("min", "max")

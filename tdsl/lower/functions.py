@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import math
 from collections.abc import Mapping
 
-from tdsl.types import GREATEST, LEAST
+from tdsl.lower.syntax import quote
+from tdsl.types import DTYPES, GREATEST, LEAST
 
 # On floats these answer NaN where there is one, as PyTorch's do; Triton's default does not.
 NAN_AWARE_REDUCTIONS: Mapping[str, str] = {name: f"nan_{name}" for name in ("max", "min", "argmax", "argmin")}
@@ -19,15 +22,20 @@ INTRINSICS = (
 )
 
 
-def neutral_text(function: str, dtype: str) -> str:
-    """The neutral element of `function` over `dtype`, in Triton: what a lane outside holds for a reduction not to see it."""
+def triton_dtype(dtype: str) -> ast.expr:
+    """A dtype as Triton names it: `tl.float16`."""
+    return quote(f"tl.{DTYPES[dtype].triton}")
+
+
+def neutral_of(function: str, dtype: str) -> int | float:
+    """The neutral element of `function` over `dtype`: what a lane outside holds for a reduction not to see it."""
     match function:
         case "sum" | "any":
-            return "0"
+            return 0
         case "prod" | "all":
-            return "1"
+            return 1
         case "max" | "argmax":
-            return str(LEAST[dtype]) if dtype in LEAST else 'float("-inf")'
+            return LEAST.get(dtype, -math.inf)
         case "min" | "argmin":
-            return str(GREATEST[dtype]) if dtype in GREATEST else 'float("inf")'
+            return GREATEST.get(dtype, math.inf)
     raise AssertionError(f"{function} is not a reduction")

@@ -8,19 +8,22 @@ A mask has one term per tile that may be ragged and one per subscript that `chec
 
 from __future__ import annotations
 
+import ast
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tdsl import ir
-from tdsl.lower import values
+from tdsl.lower import syntax
 from tdsl.lower.expressions import Expressions
-from tdsl.lower.extents import Extent, multiply, product
+from tdsl.lower.extents import Extent, multiply, product, triton
 from tdsl.lower.specialization import Specialization
+from tdsl.lower.syntax import binary, call
 from tdsl.lower.tiles import Tiles
 from tdsl.lower.traffic import loaded_elements
 from tdsl.lower.triton import SUBTILES, TMA, Dimension, Line, LoadSlot, StoreSlot
-from tdsl.lower.values import Value, aligned
+from tdsl.lower.values import Value, aligned, literal
 from tdsl.lower.writer import Writer
 from tdsl.types import DTYPES
 
@@ -40,8 +43,8 @@ class _Place:
     tiles: tuple[ir.Tile, ...]
     subscripts: tuple[Value, ...]
     moves: tuple[frozenset[str], ...]  # the tiles along which each subscript varies
-    checks: tuple[tuple[str, ...], ...]  # of each subscript that was not proven
-    mask: str | None
+    checks: tuple[tuple[ast.expr, ...], ...]  # of each subscript that was not proven
+    mask: ast.expr | None
 
 
 class Points:
@@ -69,13 +72,14 @@ class Points:
         dtype = self.specialization.dtype(expr.type.dtype)
         place = self._place(expr.param, expr.subscripts, expr.type.tiles, unchecked=expr.unchecked)
         otherwise = self.expressions.emit(expr.otherwise) if expr.otherwise is not None else None
-        floating = DTYPES[dtype].category == 2
-        other = otherwise.text if otherwise is not None else ("0.0" if floating else "0")
-        pointer = self._pointer(expr.param, place)
-        plain = (
-            f"tl.load({pointer})"
-            if place.mask is None
-            else f"tl.load({pointer}, mask={place.mask}, other={other})"
+        if otherwise is None:
+            otherwise = literal(0.0 if DTYPES[dtype].category == 2 else 0)
+        zeros, other = otherwise.number == 0, otherwise.code
+        plain = call(
+            "tl.load",
+            self._pointer(expr.param, place),
+            mask=place.mask,
+            other=other if place.mask is not None else None,
         )
         target = self.writer.name(f"{expr.point}_tile")
         demand = self._demands[expr.point] = _Demand(tiles=place.tiles)
@@ -92,7 +96,7 @@ class Points:
             dimensions=() if expr.nofuse else self._slot_dimensions(expr.param, place),
             mask=place.mask,
             plain=plain,
-            described=self._describe(expr) if _is_zero(other) else None,
+            described=self._describe(expr) if zeros else None,
             neutral=None,
             relied=frozenset(),
             other=other,
@@ -107,12 +111,12 @@ class Points:
             if guarded:
                 return replace(slot, neutral=mask)
             relied = {at: tile for at, tile in enumerate(demand.tiles) if tile.key in demand.relied}
-            terms = [aligned(tiles.mask(tile), demand.tiles).text for tile in relied.values()]
-            return replace(slot, neutral=" & ".join(terms) or None, relied=frozenset(relied))
+            terms = [aligned(tiles.mask(tile), demand.tiles).code for tile in relied.values()]
+            return replace(slot, neutral=syntax.joined("&", terms), relied=frozenset(relied))
 
         self.writer.add(settle)
-        zero = {tile.key: frozenset({expr.point}) for tile in place.tiles} if _is_zero(other) else {}
-        return Value(text=target, dtype=dtype, tiles=place.tiles, zero=zero)
+        zero = {tile.key: frozenset({expr.point}) for tile in place.tiles} if zeros else {}
+        return Value(code=syntax.name(target), dtype=dtype, tiles=place.tiles, zero=zero)
 
     def store(self, statement: ir.Store) -> None:
         dtype = self.specialization.dtype(self.specialization.kernel.tensor(statement.param).dtype)
@@ -127,15 +131,15 @@ class Points:
         tile = self.specialization.subtiled_tile(statement)
         if tile is None:
             self._store(
-                statement, value.text, dtype, None if summed else (computed.text, computed.dtype or dtype)
+                statement, value.code, dtype, None if summed else (computed.code, computed.dtype or dtype)
             )
             return
-        value = self._named(value, f"{statement.param}_value")
-        with self.tiles.parts(tile) as part:
-            text = f"tile_part({value.text}, {part}, {SUBTILES})"
+        value = self.writer.named(value, f"{statement.param}_value")
+        with self.tiles.parts(tile) as number:
+            part = call("tile_part", value.code, number, SUBTILES)
             if len(statement.tiles) > 2:
-                text = f"tl.reshape({text}, {self.tiles.shape(statement.tiles)})"
-            self._store(statement, text, dtype, None if summed else (text, dtype))
+                part = call("tl.reshape", part, self.tiles.shape(statement.tiles))
+            self._store(statement, part, dtype, None if summed else (part, dtype))
 
     def _before_cast(self, value: ir.Expr, dtype: str) -> ir.Expr:
         """What a stored value is a cast of, if the cast widens it or makes a float of an integer."""
@@ -149,10 +153,11 @@ class Points:
         dtype = value.type.dtype
         return dtype.weak or DTYPES[self.specialization.dtype(dtype)].category == 2
 
-    def _store(self, statement: ir.Store, value: str, dtype: str, computed: tuple[str, str] | None) -> None:
+    def _store(
+        self, statement: ir.Store, value: ast.expr, dtype: str, computed: tuple[ast.expr, str] | None
+    ) -> None:
         place = self._place(statement.param, statement.subscripts, statement.tiles, unchecked=False)
         pointer = self._pointer(statement.param, place)
-        mask = f", mask={place.mask}" if place.mask is not None else ""
         self.writer.add(
             StoreSlot(
                 span=statement.span,
@@ -163,7 +168,7 @@ class Points:
                 shape=tuple(map(self.tiles.block, place.tiles)),
                 dimensions=self._slot_dimensions(statement.param, place),
                 mask=place.mask,
-                plain=f"tl.store({pointer}, {value}{mask})",
+                plain=call("tl.store", pointer, value, mask=place.mask),
                 fusable=not statement.nofuse,
                 computed=computed,
             )
@@ -175,29 +180,28 @@ class Points:
         place = self._place(
             statement.param, statement.subscripts, statement.tiles, unchecked=statement.unchecked
         )
-        mask = f", mask={place.mask}" if place.mask is not None else ""
-        pointer = self._pointer(statement.param, place)
-        text = f'tl.atomic_add({pointer}, {value.text}{mask}, sem="relaxed")'
+        pointer, relaxed = self._pointer(statement.param, place), ast.Constant(value="relaxed")
+        added = syntax.does(call("tl.atomic_add", pointer, value.code, mask=place.mask, sem=relaxed))
         span, indent = statement.span, self.writer.indent
-        self.writer.add(Line(span=span, indent=indent, text=text, accumulates=statement.param))
+        self.writer.add(Line(span=span, indent=indent, code=added, accumulates=statement.param))
 
-    def _describe(self, load: ir.Load) -> str | None:
+    def _describe(self, load: ir.Load) -> ast.expr | None:
         """The load through a descriptor: outside the tensor that reads zero."""
         if not self.specialization.has_descriptor(load):
             return None
         arg = self.specialization.tensor(load.param)
-        base = f"{load.param}_" + (f" + {arg.offset}" if arg.offset else "")
-        sizes = ", ".join(map(str, (*arg.shape,)))
-        strides = ", ".join(map(str, arg.strides))
-        block = ", ".join(map(self.tiles.block, load.type.tiles))
+        base: ast.expr = syntax.name(f"{load.param}_")
+        if arg.offset != 0:
+            base = binary("+", base, triton(arg.offset))
         name = self.writer.name(f"{load.point}_descriptor")
-        for indent, text in (
-            (0, f"if {TMA}:"),
-            (1, f"{name} = tl.make_tensor_descriptor({base}, [{sizes}], [{strides}], [{block}])"),
-        ):
-            self.descriptors.append(Line(span=load.span, indent=indent, text=text, describes=load.point))
-        starts = ", ".join(self.tiles.edge(tile, "start").text for tile in load.type.tiles)
-        return f"{name}.load([{starts}])"
+        sizes, strides = (syntax.listed([*map(triton, each)]) for each in (arg.shape, arg.strides))
+        block = syntax.listed([*map(self.tiles.block, load.type.tiles)])
+        made = call("tl.make_tensor_descriptor", base, sizes, strides, block)
+        for indent, line in ((0, syntax.when(TMA)), (1, syntax.assign(name, made))):
+            self.descriptors.append(Line(span=load.span, indent=indent, code=line, describes=load.point))
+        return call(
+            f"{name}.load", syntax.listed([self.tiles.edge(tile, "start").code for tile in load.type.tiles])
+        )
 
     # Where
 
@@ -212,14 +216,17 @@ class Points:
             moves.append(frozenset(tile.key for tile in value.tiles))
             value = aligned(value, tiles)
             if not item.in_bounds:
-                value = self._named(value, f"{param}_index")
+                value = self.writer.named(value, f"{param}_index")
             unproven = not item.in_bounds and not unchecked
             checks.append(tuple(self._checks(value, product(extents)) if unproven else ()))
             terms += checks[-1]
             found.append(value)
-        mask = " & ".join(terms) or None
         return _Place(
-            tiles=tiles, subscripts=tuple(found), moves=tuple(moves), checks=tuple(checks), mask=mask
+            tiles=tiles,
+            subscripts=tuple(found),
+            moves=tuple(moves),
+            checks=tuple(checks),
+            mask=syntax.joined("&", terms),
         )
 
     def _as_index(self, value: Value) -> Value:
@@ -228,9 +235,9 @@ class Points:
         narrow = value.dtype is not None and DTYPES[value.dtype].bits < DTYPES[index].bits
         return self.expressions.cast(value, index) if narrow else value
 
-    def _ragged(self, tile: ir.Tile, tiles: tuple[ir.Tile, ...]) -> str | None:
+    def _ragged(self, tile: ir.Tile, tiles: tuple[ir.Tile, ...]) -> ast.expr | None:
         """The mask of a tile that has lanes outside, aligned to the block `tiles`."""
-        return None if self.specialization.even(tile) else aligned(self.tiles.mask(tile), tiles).text
+        return None if self.specialization.even(tile) else aligned(self.tiles.mask(tile), tiles).code
 
     def _slot_dimensions(self, param: str, place: _Place) -> tuple[Dimension, ...]:
         found = []
@@ -240,21 +247,14 @@ class Points:
         ):
             axes = frozenset(at for at, tile in enumerate(place.tiles) if tile.key in moves)
             terms = [self._ragged(tile, place.tiles) for at, tile in enumerate(place.tiles) if at in axes]
-            mask = " & ".join([*(term for term in terms if term is not None), *checks]) or None
-            found += [Dimension(index=next(indices)[0].text, axes=axes, mask=mask) for _ in sizes]
+            mask = syntax.joined("&", [*(term for term in terms if term is not None), *checks])
+            found += [Dimension(index=next(indices)[0].code, axes=axes, mask=mask) for _ in sizes]
         return tuple(found)
 
-    def _named(self, value: Value, base: str) -> Value:
-        if value.text.isidentifier():
-            return value
-        name = self.writer.name(base)
-        self.writer.line(f"{name} = {value.text}")
-        return value.named(name)
-
     @staticmethod
-    def _checks(value: Value, size: Extent) -> list[str]:
-        above = f"({value.inside(values.BITOR)} < {size})"
-        return [above] if value.nonnegative else [f"({value.inside(values.BITOR)} >= 0)", above]
+    def _checks(value: Value, size: Extent) -> list[ast.expr]:
+        below = binary("<", value.code, triton(size))
+        return [below] if value.nonnegative else [binary(">=", value.code, 0), below]
 
     def _dimensions(self, param: str, place: _Place) -> list[tuple[Value, Extent, Extent]]:
         """Index, size and stride of every dimension that the caller's tensor has; a subscript of
@@ -264,23 +264,24 @@ class Points:
             if len(sizes) == 1:
                 dimensions.append((value, sizes[0], strides[0]))
                 continue
-            value = self._named(value, f"{param}_index") if len(sizes) > 1 and not _simple(value) else value
+            if len(sizes) > 1 and not _is_simple(value):
+                value = self.writer.named(value, f"{param}_index")
             for at, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
                 inner = product(sizes[at + 1 :])
-                text = value.inside(values.PRODUCT)
+                index = value.code
                 if inner != 1:
-                    text = f"{text} // {_factor(inner)}"
+                    index = binary("//", index, triton(inner))
                 if at > 0:
-                    text = f"{text} % {_factor(size)}"
-                strength = value.strength if text == value.text else values.PRODUCT
-                dimensions.append((replace(value, text=text, strength=strength), size, stride))
+                    index = binary("%", index, triton(size))
+                dimensions.append((value.of(index), size, stride))
         return dimensions
 
-    def _pointer(self, param: str, place: _Place) -> str:
+    def _pointer(self, param: str, place: _Place) -> ast.expr:
         arg = self.specialization.tensor(param)
-        terms = [f"{param}_"]
+        pointer: ast.expr = syntax.name(f"{param}_")
+        terms = []
         if arg.offset != 0:
-            terms.append(_factor(arg.offset))
+            terms.append(triton(arg.offset))
         dimensions = self._dimensions(param, place)
         covered: set[str] = set()
         still: list[tuple[Value, frozenset[str]]] = []
@@ -299,22 +300,22 @@ class Points:
                 still.append((value, moves))
                 continue
             covered |= moves
-            terms += [_times(index, stride) for index, stride in steps if stride != 0 and index.text != "0"]
+            terms += [_times(index, stride) for index, stride in steps if stride != 0 and index.number != 0]
         # A tile along which nothing moves still gives the block its shape.
         for value, moves in still:
             if not moves <= covered:
                 covered |= moves
                 terms.append(_times(value, 0))
-        return " + ".join(terms)
+        return functools.reduce(functools.partial(binary, "+"), terms, pointer)
 
-    def _flat_index(self, param: str, place: _Place) -> str:
+    def _flat_index(self, param: str, place: _Place) -> ast.expr:
         """The row-major position in the tensor's logical shape."""
         sizes = [product(extents) for extents, _ in self.specialization.split(param)]
         terms = []
         for at, value in enumerate(place.subscripts):
-            if value.text != "0":
+            if value.number != 0:
                 terms.append(_times(value, product(sizes[at + 1 :])))
-        return " + ".join(terms) or "0"
+        return syntax.joined("+", terms) or syntax.number(0)
 
 
 def _one_run(sizes: tuple[Extent, ...], strides: tuple[Extent, ...]) -> Extent | None:
@@ -328,29 +329,19 @@ def _one_run(sizes: tuple[Extent, ...], strides: tuple[Extent, ...]) -> Extent |
     return kept[-1][1]
 
 
-def _simple(value: Value) -> bool:
-    return value.text.removesuffix("[:, None]").removesuffix("[None, :]").isidentifier()
+def _is_simple(value: Value) -> bool:
+    """Whether it is a name, or a vector of that name."""
+    return isinstance(syntax.as_vector(value.code), ast.Name)
 
 
-def _factor(extent: Extent) -> str:
-    text = str(extent)
-    return text if text.isidentifier() or text.isdigit() else f"({text})"
-
-
-def _times(value: Value, stride: Extent) -> str:
-    if stride == 1:
-        return value.inside(values.SUM)
-    return f"{value.inside(values.PRODUCT)} * {_factor(stride)}"
+def _times(value: Value, stride: Extent) -> ast.expr:
+    return value.code if stride == 1 else binary("*", value.code, triton(stride))
 
 
 def _is_wider_float(dtype: str, than: str) -> bool:
     """Whether a cast to a float keeps every value of a narrower one, or makes a float of an integer."""
     wide, narrow = DTYPES[dtype], DTYPES[than]
     return wide.category == 2 and (narrow.category < 2 or narrow.bits < wide.bits)
-
-
-def _is_zero(other: str) -> bool:
-    return other in ("0", "0.0", "False")
 
 
 def _sums_of_dots(kernel: ir.Kernel) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from tdsl.builtins import OPTIONS
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, TensorArg
 from tdsl.lower.budget import affordable
-from tdsl.lower.extents import Arithmetic, Extent, Signed, ceildiv, combine, multiply, product
+from tdsl.lower.extents import Arithmetic, Extent, Signed, ceildiv, combine, multiply, product, triton
 from tdsl.lower.extents import evaluate as evaluate_extent
+from tdsl.lower.syntax import quote
 from tdsl.lower.triton import PERSISTENT, SUBTILES, TMA, Config
 from tdsl.signature import Environment, evaluate
 from tdsl.types import DTYPES, LEAST_DOT, DType
@@ -84,9 +86,10 @@ class Specialization:
             at += width
         return tuple(groups)
 
-    def wide(self, integer: Extent) -> str:
+    def wide(self, integer: Extent) -> ast.expr:
         """A run-time integer in as many bits as indices have."""
-        return f"tl.cast({integer}, tl.int64)" if self.binding.index_dtype == "i64" else str(integer)
+        wide = self.binding.index_dtype == "i64"
+        return quote("tl.cast({0}, tl.int64)", triton(integer)) if wide else triton(integer)
 
     def dtype(self, dtype: DType) -> str:
         return dtype.resolve(self.dtypes, self.binding.index_dtype, self.real)

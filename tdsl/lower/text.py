@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tdsl.lower import syntax
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 
 IMPORTS = """\
@@ -36,10 +37,11 @@ def body_lines(body: Iterable[Line | LoadSlot | StoreSlot], *, slots: bool = Fal
 
 def _text(item: Line | LoadSlot | StoreSlot, slots: bool) -> str:
     match item:
-        case Line(text=text):
-            return text
+        case Line():
+            return syntax.printed(item.code)
         case LoadSlot(point=point, fusable=fusable):
-            text = item.unfused(aligned=True)
+            text = syntax.printed(item.unfused(aligned=True))
             return f"{text}  # <LOAD_INPUT_{point}>" if slots and fusable else text
         case StoreSlot(plain=plain, param=param, fusable=fusable):
-            return f"{plain}  # <STORE_OUTPUT_{param}>" if slots and fusable else plain
+            text = syntax.printed(plain)
+            return f"{text}  # <STORE_OUTPUT_{param}>" if slots and fusable else text

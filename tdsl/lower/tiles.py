@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from tdsl import ir
+from tdsl.lower import syntax
 from tdsl.lower.extents import Extent
 from tdsl.lower.specialization import Specialization
+from tdsl.lower.syntax import assign, binary, call, quote
 from tdsl.lower.triton import PERSISTENT, SUBTILES, Line
-from tdsl.lower.values import ATOM, SUM, Value, literal
+from tdsl.lower.values import Value, literal
 from tdsl.lower.writer import Writer
 
 
@@ -23,17 +25,17 @@ class Tiles:
         self.emit: Callable[[ir.Expr], Value]  # set by whoever owns expressions
         self._used: set[str] = set()  # names that somebody asked for
         self._names: dict[tuple[str, str], str] = {}
-        self._blocks: dict[str, str] = {}  # tile -> its block as text
+        self._blocks: dict[str, str] = {}  # tile -> the name of its block
         self._stops: dict[str, Value] = {}
         self._negative: set[str] = set()  # tiles that may start below 0
-        self._counts: dict[str, str] = {}  # tile of the grid -> in how many it comes
-        self._constants: dict[str, str] = {}  # line of the prelude, by name
+        self._counts: dict[str, ast.expr] = {}  # tile of the grid -> in how many it comes
+        self._constants: dict[str, ast.stmt] = {}  # line of the prelude, by name
 
     # What a kernel starts with
 
     def prelude(self) -> tuple[Line, ...]:
         """Sizes and blocks as named constants, for those that the body names."""
-        return tuple(Line(span=None, indent=0, text=text) for text in self._constants.values())
+        return tuple(Line(span=None, indent=0, code=line) for line in self._constants.values())
 
     def dimension(self, name: str) -> Value:
         extent = self.specialization.dims[name]
@@ -51,7 +53,7 @@ class Tiles:
                 return self._constant(f"{name}_", known)
             (value,) = (let.value for let in self.specialization.kernel.lets if let.name == name)
             self.specialization.calculated[f"{name}_"] = value
-        return Value(text=f"{name}_", nonnegative=self._nonnegative(name))
+        return Value(code=syntax.name(f"{name}_"), nonnegative=self._nonnegative(name))
 
     def _nonnegative(self, name: str) -> bool:
         found = [candidate.settings[name] for candidate in self.specialization.candidates]
@@ -68,38 +70,42 @@ class Tiles:
         if name is None:
             name = self.writer.name(base.upper())
             calculated[name] = expr
-        return Value(text=name, nonnegative=all(value >= 0 for value in found))  # type: ignore[operator]
+        return Value(code=syntax.name(name), nonnegative=all(value >= 0 for value in found))  # type: ignore[operator]
 
     def _constant(self, name: str, extent: Extent) -> Value:
         if isinstance(extent, int):
-            self._constants.setdefault(name, f"{name}: tl.constexpr = {extent}")
+            self._constants.setdefault(name, syntax.constant(name, extent))
             zero = literal(extent).zero
-            return Value(text=name, zero=zero, nonnegative=extent >= 0)
-        self._constants.setdefault(name, f"{name} = {self.specialization.wide(extent)}")
-        return Value(text=name, nonnegative=True)
+            return Value(code=syntax.name(name), zero=zero, nonnegative=extent >= 0)
+        self._constants.setdefault(name, assign(name, self.specialization.wide(extent)))
+        return Value(code=syntax.name(name), nonnegative=True)
 
     # Opening
 
     @contextmanager
-    def turns(self, grid: tuple[ir.Tile, ...]) -> Iterator[str]:
-        """What one program does: inside, the text of the number of one tile of the grid. Programs are as many as
+    def turns(self, grid: tuple[ir.Tile, ...]) -> Iterator[ast.expr]:
+        """What one program does: inside, the number of one tile of the grid. Programs are as many as
         there are tiles; where a candidate is persistent they may be fewer, and each takes turns."""
-        number = self._wide("tl.program_id(0)")
+        number = self._wide(quote("tl.program_id(0)"))
         if not self.specialization.persistent:
             yield number
             return
         names = [self.writer.name(name) for name in ("program", "programs", "turns", "turn")]
         program, programs, turns, turn = names
-        self.writer.line(f"{program} = {number}")
-        self.writer.line(f"{programs} = {self._wide('tl.num_programs(0)')}")
-        tiles = " * ".join(self._count(tile) for tile in grid)
+        self.writer.assign(program, number)
+        self.writer.assign(programs, self._wide(quote("tl.num_programs(0)")))
+        tiles = syntax.joined("*", [self._count(tile) for tile in grid])
+        assert tiles is not None, "there is something to take turns at"
         # One turn is a number that Triton knows, and leaves no loop.
-        self.writer.line(f"{turns} = tl.cdiv({tiles} - {program}, {programs}) if {PERSISTENT} else 1")
-        self.writer.line(f"for {turn} in range({turns}):")
+        self.writer.assign(
+            turns,
+            quote("tl.cdiv({0} - {1}, {2}) if {3} else 1", tiles, program, programs, PERSISTENT),
+        )
+        self.writer.line(syntax.for_each(turn, call("range", turns)))
         with self.writer.block():
-            yield f"{program} + {turn} * {programs}"
+            yield quote("{0} + {1} * {2}", program, turn, programs)
 
-    def open_grid(self, number: str, grid: tuple[ir.Tile, ...], group: ir.Expr | None) -> None:
+    def open_grid(self, number: ast.expr, grid: tuple[ir.Tile, ...], group: ir.Expr | None) -> None:
         """From a number to one tile per axis, the last axis fastest; with `group`, the first two blocked
         axes are walked in bands of `group` rows, so that programs that run together share what they load."""
         if not grid:
@@ -109,35 +115,32 @@ class Tiles:
         banded = blocked[:2] if group is not None and len(blocked) >= 2 else []
         order = [tile for tile in grid if tile not in banded]
         if len(grid) == 1:
-            self.writer.line(f"{numbers[grid[0].key]} = {number}")
+            self.writer.assign(numbers[grid[0].key], number)
         else:
             pid = self.writer.name("pid")
-            self.writer.line(f"{pid} = {number}")
+            self.writer.assign(pid, number)
             counts = {tile.key: self._count(tile) for tile in grid}
             if banded:
                 self._open_band(pid, banded, numbers, counts, group, bool(order))
                 if order:
                     inner = self.writer.name("outer")
-                    self.writer.line(
-                        f"{inner} = {pid} // ({counts[banded[0].key]} * {counts[banded[1].key]})"
-                    )
+                    every = binary("*", counts[banded[0].key], counts[banded[1].key])
+                    self.writer.assign(inner, binary("//", pid, every))
                     pid = inner
             for at, tile in enumerate(reversed(order)):
                 last = at == len(order) - 1
-                text = pid if last else f"{pid} % {counts[tile.key]}"
-                self.writer.line(f"{numbers[tile.key]} = {text}")
+                self.writer.assign(numbers[tile.key], pid if last else binary("%", pid, counts[tile.key]))
                 if not last:
                     rest = self.writer.name("pid_rest")
-                    self.writer.line(f"{rest} = {pid} // {counts[tile.key]}")
+                    self.writer.assign(rest, binary("//", pid, counts[tile.key]))
                     pid = rest
         for tile in grid:
-            number = numbers[tile.key]
             if tile.scalar:
                 self._name(tile, "index", f"{tile.key}_")
-                self.writer.line(f"{tile.key}_ = {number}")
+                self.writer.assign(f"{tile.key}_", numbers[tile.key])
             else:
                 start = self._name(tile, "start")
-                self.writer.line(f"{start} = {number} * {self.block(tile)}")
+                self.writer.assign(start, binary("*", numbers[tile.key], self.block(tile)))
                 self._open_block(tile)
 
     def _open_band(
@@ -145,56 +148,52 @@ class Tiles:
         pid: str,
         banded: list[ir.Tile],
         numbers: dict[str, str],
-        counts: dict[str, str],
+        counts: dict[str, ast.expr],
         group: ir.Expr | None,
         outer: bool,
     ) -> None:
         rows, columns = banded
         assert group is not None
-        size = self.emit(group).text
+        size = self.emit(group).code
         if outer:
             inner = self.writer.name("inner")
-            self.writer.line(f"{inner} = {pid} % ({counts[rows.key]} * {counts[columns.key]})")
+            self.writer.assign(inner, quote("{0} % ({1} * {2})", pid, counts[rows.key], counts[columns.key]))
             pid = inner
         band, width, within = (self.writer.name(name) for name in ("band", "band_rows", "within"))
-        self.writer.line(f"{band} = {pid} // ({size} * {counts[columns.key]})")
-        self.writer.line(f"{width} = tl.minimum({counts[rows.key]} - {band} * {size}, {size})")
-        self.writer.line(f"{within} = {pid} % ({size} * {counts[columns.key]})")
-        self.writer.line(f"{numbers[rows.key]} = {band} * {size} + {within} % {width}")
-        self.writer.line(f"{numbers[columns.key]} = {within} // {width}")
+        self.writer.assign(band, quote("{0} // ({1} * {2})", pid, size, counts[columns.key]))
+        self.writer.assign(width, quote("tl.minimum({0} - {1} * {2}, {2})", counts[rows.key], band, size))
+        self.writer.assign(within, quote("{0} % ({1} * {2})", pid, size, counts[columns.key]))
+        self.writer.assign(numbers[rows.key], quote("{0} * {1} + {2} % {3}", band, size, within, width))
+        self.writer.assign(numbers[columns.key], binary("//", within, width))
 
-    def _count(self, tile: ir.Tile) -> str:
+    def _count(self, tile: ir.Tile) -> ast.expr:
         if tile.key not in self._counts:
-            size = self.emit(tile.stop)
-            if tile.scalar:
-                self._counts[tile.key] = size.inside(ATOM)
-            else:
-                name = self._counts[tile.key] = self.writer.name(f"num_{tile.key}")
-                self.writer.line(f"{name} = tl.cdiv({size.text}, {self.block(tile)})")
+            size = self.emit(tile.stop).code
+            if not tile.scalar:
+                name = self.writer.name(f"num_{tile.key}")
+                self.writer.assign(name, call("tl.cdiv", size, self.block(tile)))
+                size = syntax.name(name)
+            self._counts[tile.key] = size
         return self._counts[tile.key]
 
     def open_whole(self, tile: ir.Tile) -> None:
         index = self._name(tile, "index", f"{tile.key}_")
         self._stops[tile.key] = self.emit(tile.stop)
-        text = self._wide(f"tl.arange(0, {self.block(tile)})")
-        self.writer.line_if(lambda: index in self._used, f"{index} = {text}")
+        lanes = self._wide(call("tl.arange", 0, self.block(tile)))
+        self.writer.line_if(lambda: index in self._used, assign(index, lanes))
         self._open_mask(tile)
 
-    def open_loop(self, tile: ir.Tile) -> str:
+    def open_loop(self, tile: ir.Tile) -> ast.stmt:
         """The `for` line; the caller opens the block and then calls `enter_loop`."""
         first, stop = self.emit(tile.start), self.emit(tile.stop)
-        start = first.text
         if not first.nonnegative:
             self._negative.add(tile.key)
         if tile.scalar:
             name = self._name(tile, "index", f"{tile.key}_")
-            return f"for {name} in range({start}, {stop.text}):"
-        if not stop.text.isidentifier():
-            name = self.writer.name(f"{tile.key}_end")
-            self.writer.line(f"{name} = {stop.text}")
-            stop = stop.named(name)
-        self._stops[tile.key] = stop
-        return f"for {self._name(tile, 'start')} in range({start}, {stop.text}, {self.block(tile)}):"
+            return syntax.for_each(name, call("range", first.code, stop.code))
+        self._stops[tile.key] = stop = self.writer.named(stop, f"{tile.key}_end")
+        start = self._name(tile, "start")
+        return syntax.for_each(start, call("range", first.code, stop.code, self.block(tile)))
 
     def enter_loop(self, tile: ir.Tile) -> None:
         if not tile.scalar:
@@ -204,33 +203,31 @@ class Tiles:
         if tile.key not in self._stops:
             self._stops[tile.key] = self.emit(tile.stop)
         index, start = self._name(tile, "index", f"{tile.key}_"), self._names[tile.key, "start"]
-        text = f"{start} + tl.arange(0, {self.block(tile)})"
-        text = self._wide(text) if tile.role == "loop" else text  # a program's number is wide already
-        self.writer.line_if(lambda: index in self._used, f"{index} = {text}")
+        lanes = quote("{0} + tl.arange(0, {1})", start, self.block(tile))
+        lanes = self._wide(lanes) if tile.role == "loop" else lanes  # a program's number is wide already
+        self.writer.line_if(lambda: index in self._used, assign(index, lanes))
         self._open_mask(tile)
         stop = self._name(tile, "stop")
-        end = self._stops[tile.key].text
-        self.writer.line_if(
-            lambda: stop in self._used, f"{stop} = tl.minimum({start} + {self.block(tile)}, {end})"
-        )
+        end = quote("tl.minimum({0} + {1}, {2})", start, self.block(tile), self._stops[tile.key].code)
+        self.writer.line_if(lambda: stop in self._used, assign(stop, end))
 
     @contextmanager
     def parts(self, tile: ir.Tile) -> Iterator[str]:
         """A loop, unrolled, over the parts in which `tile` is stored: inside, what is asked of the tile is
         answered for the part whose number is given."""
         block = self.writer.name(f"PART_{tile.key}")
-        self._constants[block] = f"{block}: tl.constexpr = {self.block(tile)} // {SUBTILES}"
+        self._constants[block] = syntax.constant(block, binary("//", self.block(tile), SUBTILES))
         number = self.writer.name("part")
-        first = f"{number} * {block}"
+        first = binary("*", number, block)
         if tile.role != "whole":
-            first = f"{self._names[tile.key, 'start']} + {first}"
+            first = binary("+", self._names[tile.key, "start"], first)
         names, whole = self._names.copy(), self._blocks[tile.key]
-        self.writer.line(f"for {number} in tl.static_range({SUBTILES}):")
+        self.writer.line(syntax.for_each(number, call("tl.static_range", SUBTILES)))
         with self.writer.block():
             index = self._name(tile, "index", self.writer.name(f"{tile.key}_part"))
             self._blocks[tile.key] = block
-            text = self._wide(f"{first} + tl.arange(0, {block})")
-            self.writer.line_if(lambda: index in self._used, f"{index} = {text}")
+            lanes = self._wide(quote("{0} + tl.arange(0, {1})", first, block))
+            self.writer.line_if(lambda: index in self._used, assign(index, lanes))
             self._open_mask(tile)
             yield number
         self._names, self._blocks[tile.key] = names, whole
@@ -242,7 +239,7 @@ class Tiles:
         line = Line(
             span=self.writer.span,
             indent=self.writer.indent,
-            text=f"{mask} = {index} < {self._stops[tile.key].text}",
+            code=assign(mask, binary("<", index, self._stops[tile.key].code)),
         )
 
         def settle() -> Line | None:
@@ -253,8 +250,9 @@ class Tiles:
 
         self.writer.add(settle)
 
-    def _wide(self, text: str) -> str:
-        return f"({text}).to(tl.int64)" if self.specialization.binding.index_dtype == "i64" else text
+    def _wide(self, index: ast.expr) -> ast.expr:
+        wide = self.specialization.binding.index_dtype == "i64"
+        return quote("{0}.to(tl.int64)", index) if wide else index
 
     def _name(self, tile: ir.Tile, what: str, name: str | None = None) -> str:
         self._names[tile.key, what] = name or self.writer.name(f"{tile.key}_{what}")
@@ -263,26 +261,28 @@ class Tiles:
     # Asking
 
     def block(self, tile: ir.Tile) -> str:
-        """The block size as Triton text."""
+        """The name of the block's size."""
         if tile.key not in self._blocks:
             if isinstance(tile.block, ir.SettingRef):
-                self._blocks[tile.key] = self.setting(tile.block.name).text
+                setting = self.setting(tile.block.name).code
+                assert isinstance(setting, ast.Name), "an integer setting has a name"
+                self._blocks[tile.key] = setting.id
             else:
                 name = self.writer.name(f"BLOCK_{tile.key}")
                 sizes = {
                     self.specialization.block(tile, candidate) for candidate in self.specialization.candidates
                 }
                 if len(sizes) == 1:
-                    text = str(sizes.pop())
+                    size: syntax.Part = sizes.pop()
                 else:
                     assert tile.block is not None, "whole tiles do not depend on a candidate"
-                    text = self.emit(tile.block).text
-                self._constants[name] = f"{name}: tl.constexpr = {text}"
+                    size = self.emit(tile.block).code
+                self._constants[name] = syntax.constant(name, size)
                 self._blocks[tile.key] = name
         return self._blocks[tile.key]
 
-    def shape(self, tiles: tuple[ir.Tile, ...]) -> str:
-        return f"({', '.join(map(self.block, tiles))}{',' if len(tiles) == 1 else ''})"
+    def shape(self, tiles: tuple[ir.Tile, ...]) -> ast.expr:
+        return syntax.pair([*map(self.block, tiles)])
 
     def index(self, tile: ir.Tile) -> Value:
         name = self._names[tile.key, "index"]
@@ -290,21 +290,21 @@ class Tiles:
         dtype = self.specialization.binding.index_dtype
         nonnegative = tile.key not in self._negative
         if tile.scalar:
-            return Value(text=name, nonnegative=nonnegative)
-        return Value(text=name, dtype=dtype, tiles=(tile,), nonnegative=nonnegative)
+            return Value(code=syntax.name(name), nonnegative=nonnegative)
+        return Value(code=syntax.name(name), dtype=dtype, tiles=(tile,), nonnegative=nonnegative)
 
     def edge(self, tile: ir.Tile, edge: str) -> Value:
         if tile.scalar:
             index = self.index(tile)
-            return index if edge == "start" else replace(index, text=f"{index.text} + 1", strength=SUM)
+            return index if edge == "start" else index.of(binary("+", index.code, 1))
         if tile.role == "whole":
             return literal(0) if edge == "start" else self._stops[tile.key]
         name = self._names[tile.key, edge]
         self._used.add(name)
-        return Value(text=name, nonnegative=tile.key not in self._negative)
+        return Value(code=syntax.name(name), nonnegative=tile.key not in self._negative)
 
     def mask(self, tile: ir.Tile) -> Value:
         """The lanes inside; only for a tile that is not even."""
         name = self._names[tile.key, "mask"]
         self._used.add(name)
-        return Value(text=name, dtype="bool", tiles=(tile,))
+        return Value(code=syntax.name(name), dtype="bool", tiles=(tile,))

@@ -1,6 +1,6 @@
-"""Triton source as data: lines of text, with a slot at each fusable load and store point.
+"""Triton source as data: lines of code, with a slot at each fusable load and store point.
 
-What the lowering emits is one list of lines. A fusion point is a slot value in that list; it knows how
+What the lowering emits is one list of lines, each a syntax tree. A fusion point is a slot value in that list; it knows how
 to spell itself unfused, and carries what a fused prologue or epilogue needs (index, mask, value). Only
 `lower.inductor` spells a slot the other way, with Inductor's placeholders.
 
@@ -10,9 +10,11 @@ Inductor makes does, so the two can never meet, nor meet a keyword of Python or 
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 
 from tdsl.lower.extents import Extent
+from tdsl.lower.syntax import assign, quote
 from tdsl.source import Span
 
 # The constant that says in how many parts a tile is stored; no setting of an author's is called like it.
@@ -27,28 +29,29 @@ TMA = "tma_"
 class Line:
     """One line of Triton. `indent` counts levels of four spaces inside the function body.
 
+    A loop or a branch is a line without a body: the lines that follow are deeper. `code` None: `else:`.
     `accumulates`: the output that the line adds to; where nobody wants that output, nor is the line. `describes`:
     the load point whose descriptor it makes; likewise.
     """
 
     span: Span | None
     indent: int
-    text: str
+    code: ast.stmt | None
     accumulates: str | None = None
     describes: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """A point's index along one dimension of its tensor, as text; a scalar or broadcastable to the tile.
+    """A point's index along one dimension of its tensor; a scalar or broadcastable to the tile.
 
     `axes`: those of the tile along which it varies. `mask`: which of its lanes are in bounds, of the same
     kind; None: all. A dimension is in bounds without a look at the others.
     """
 
-    index: str
+    index: ast.expr
     axes: frozenset[int]
-    mask: str | None
+    mask: ast.expr | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +77,26 @@ class LoadSlot:
     param: str  # the tensor parameter that it reads
     target: str
     dtype: str  # a tdsl dtype name: 'f16'
-    shape: tuple[str, ...]  # block sizes of the tile as Triton text; () for a scalar
-    index: str
+    shape: tuple[str, ...]  # the names of the tile's block sizes; () for a scalar
+    index: ast.expr
     dimensions: tuple[Dimension, ...]
-    mask: str | None  # None: every lane is in bounds
-    plain: str
-    described: str | None
-    neutral: str | None
+    mask: ast.expr | None  # None: every lane is in bounds
+    plain: ast.expr
+    described: ast.expr | None
+    neutral: ast.expr | None
     relied: frozenset[int]
-    other: str
+    other: ast.expr
     fusable: bool  # False for `nofuse`
     always: bool  # `fuse`: whatever it costs
     multiplied: bool  # by a dot, which is all that reads it
     elements: int  # about how many all programs load here together
 
-    def unfused(self, *, aligned: bool) -> str:
+    def unfused(self, *, aligned: bool) -> ast.stmt:
         """`target = <load>`. aligned: whether the pointer is divisible by 16 bytes."""
-        load = f"{self.described} if {TMA} else {self.plain}" if aligned and self.described else self.plain
-        return f"{self.target} = {load}"
+        load = self.plain
+        if aligned and self.described is not None:
+            load = quote("{0} if {1} else {2}", self.described, TMA, load)
+        return assign(self.target, load)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +110,16 @@ class StoreSlot:
     span: Span | None
     indent: int
     param: str  # the output, or the `inout` parameter
-    value: str
+    value: ast.expr
     dtype: str
     shape: tuple[str, ...]
     dimensions: tuple[Dimension, ...]
-    mask: str | None
-    plain: str
+    mask: ast.expr | None
+    plain: ast.expr
     fusable: bool
     # The block that arithmetic made, and its dtype: what is added to it must not make one instruction with that. The
     # value itself, or what was cast to it; None if dots summed it up, or it was an integer.
-    computed: tuple[str, str] | None
+    computed: tuple[ast.expr, str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +150,7 @@ class Pointer:
 class TritonSource:
     """One emitted kernel: the body of a `@triton.jit` function and what a launch needs.
 
-    Argument order is: `pointers`, then the size arguments that the binding's texts name (whoever made
+    Argument order is: `pointers`, then the size arguments that the binding names (whoever made
     the binding knows them), then one `tl.constexpr` per name in `configs[0].constants`.
     """
 

@@ -1,29 +1,27 @@
-"""A value on its way into text: what it is called, which tiles its block has, in which order, and what
+"""A value on its way into code: how it is calculated, which tiles its block has, in which order, and what
 is known of the lanes outside."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tdsl.ir import Tile
-
-# Python's binding strength, as far as emission needs it.
-OR, AND, NOT, COMPARE, BITOR, BITXOR, BITAND, SHIFT, SUM, PRODUCT, UNARY, POWER, ATOM = range(13)
+from tdsl.lower import syntax
 
 EVERYWHERE = "*"  # in `Value.zero`: whatever the tile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """`text` spells a block with one dimension per tile, in this order; no tiles: a scalar.
+    """`code` is a block with one dimension per tile, in this order; no tiles: a scalar.
 
     `dtype` None: a weak scalar, which takes the dtype of what it meets. `zero` has, for each tile along
     which the lanes outside are known to hold zero, the load points which that rests on.
     """
 
-    text: str
-    strength: int = ATOM
+    code: ast.expr
     dtype: str | None = None
     tiles: tuple[Tile, ...] = ()
     zero: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -32,12 +30,19 @@ class Value:
     def zero_along(self, tile: Tile) -> frozenset[str] | None:
         return self.zero.get(tile.key, self.zero.get(EVERYWHERE))
 
-    def inside(self, strength: int) -> str:
-        """The text as an operand of an operator that binds with `strength`."""
-        return self.text if self.strength >= strength else f"({self.text})"
+    @property
+    def is_named(self) -> bool:
+        """Whether to use it twice computes it once."""
+        return isinstance(self.code, ast.Name)
 
-    def named(self, name: str) -> Value:
-        return replace(self, text=name, strength=ATOM)
+    @property
+    def number(self) -> bool | int | float | None:
+        """The number that a weak literal is."""
+        return syntax.value_of(self.code) if self.dtype is None else None
+
+    def of(self, part: syntax.Part) -> Value:
+        """All that is known of this one, of other code."""
+        return replace(self, code=syntax.tree(part))
 
 
 def zero_where_both(values: Iterable[Value]) -> Mapping[str, frozenset[str]]:
@@ -65,13 +70,12 @@ def aligned(value: Value, tiles: tuple[Tile, ...]) -> Value:
     if not value.tiles or value.tiles == tiles:
         return value
     order = tuple(tile for tile in tiles if tile in value.tiles)
-    assert len(order) == len(value.tiles), f"{value.text} varies over a tile that is not in the block"
+    assert len(order) == len(value.tiles), "a value varies over a tile that is not in the block"
     if order != value.tiles:
         value = permuted(value, order)
     if len(order) == len(tiles):
         return value
-    index = ", ".join(":" if tile in order else "None" for tile in tiles)
-    return replace(value, text=f"{value.inside(ATOM)}[{index}]", strength=ATOM, tiles=tiles)
+    return replace(value, code=syntax.expanded(value.code, [tile in order for tile in tiles]), tiles=tiles)
 
 
 def permuted(value: Value, order: tuple[Tile, ...]) -> Value:
@@ -79,26 +83,13 @@ def permuted(value: Value, order: tuple[Tile, ...]) -> Value:
     if order == value.tiles:
         return value
     if len(order) == 2:
-        text = f"tl.trans({value.text})"
+        made = syntax.call("tl.trans", value.code)
     else:
-        text = f"tl.permute({value.text}, ({', '.join(str(value.tiles.index(tile)) for tile in order)}))"
-    return replace(value, text=text, strength=ATOM, tiles=order)
+        made = syntax.call("tl.permute", value.code, syntax.pair([value.tiles.index(tile) for tile in order]))
+    return replace(value, code=made, tiles=order)
 
 
 def literal(value: bool | int | float) -> Value:
     """A Python number as a weak scalar."""
-    text = (
-        f'float("{value}")'
-        if isinstance(value, float) and (value != value or value in _INFINITE)
-        else repr(value)
-    )
     zero = {EVERYWHERE: frozenset[str]()} if value == 0 else {}
-    return Value(
-        text=text,
-        strength=UNARY if text.startswith("-") else ATOM,
-        zero=zero,
-        nonnegative=value >= 0,
-    )
-
-
-_INFINITE = (float("inf"), float("-inf"))
+    return Value(code=syntax.number(value), zero=zero, nonnegative=value >= 0)

@@ -3,10 +3,13 @@ unneeded."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tdsl.lower import syntax
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+from tdsl.lower.values import Value
 from tdsl.source import Span
 
 Item = Line | LoadSlot | StoreSlot
@@ -30,15 +33,26 @@ class Writer:
         self._taken.add(name)
         return name
 
-    def line(self, text: str) -> None:
-        self._items.append(Line(span=self.span, indent=self.indent, text=text))
+    def line(self, statement: ast.stmt | None) -> None:
+        self._items.append(Line(span=self.span, indent=self.indent, code=statement))
+
+    def assign(self, name: str, value: syntax.Part) -> None:
+        self.line(syntax.assign(name, value))
+
+    def named(self, value: Value, base: str) -> Value:
+        """`value` under a name, so that using it twice computes it once."""
+        if value.is_named:
+            return value
+        name = self.name(base)
+        self.assign(name, value.code)
+        return value.of(name)
 
     def add(self, item: Item | Deferred) -> None:
         self._items.append(item)
 
-    def line_if(self, wanted: Callable[[], bool], text: str) -> None:
+    def line_if(self, wanted: Callable[[], bool], statement: ast.stmt) -> None:
         """A line that is there only if, in the end, it is wanted."""
-        line = Line(span=self.span, indent=self.indent, text=text)
+        line = Line(span=self.span, indent=self.indent, code=statement)
         self._items.append(lambda: line if wanted() else None)
 
     @contextmanager
@@ -48,7 +62,7 @@ class Writer:
         before = len(self._items)
         yield
         if len(self._items) == before:
-            self.line("pass")
+            self.line(ast.Pass())
         self.indent -= 1
 
     def finish(self) -> tuple[Item, ...]:

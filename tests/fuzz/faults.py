@@ -8,6 +8,7 @@ A fault is a handful of lines around one function of the lowering, close to a mi
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import math
@@ -20,7 +21,7 @@ from unittest import mock
 import torch
 
 from tdsl import builtins, ir, operators, signature
-from tdsl.lower import expressions, extents, lanes, points, specialization, tiles
+from tdsl.lower import expressions, extents, lanes, points, specialization, syntax, tiles
 from tdsl.lower.inductor import (
     bindings,
     buffer,
@@ -105,7 +106,7 @@ def _() -> Iterator[None]:
         def off_by_one(item: Any) -> None:
             def settle() -> Any:
                 line = item()
-                return line and replace(line, text=line.text.replace(" < ", " <= "))
+                return line and replace(line, code=_at_most(line.code))
 
             add(settle if callable(item) else item)
 
@@ -116,6 +117,10 @@ def _() -> Iterator[None]:
         yield
 
 
+def _at_most(line: ast.stmt) -> ast.stmt:
+    return ast.parse(syntax.printed(line).replace(" < ", " <= ")).body[0]
+
+
 @fault("dropped store mask")
 def _() -> Iterator[None]:
     def store(old: Any, self: Any, statement: Any) -> None:
@@ -123,9 +128,7 @@ def _() -> Iterator[None]:
 
         def unmasked(item: Any) -> None:
             if isinstance(item, StoreSlot):
-                item = replace(
-                    item, plain=item.plain.split(", mask=")[0] + (")" if ", mask=" in item.plain else "")
-                )
+                item = replace(item, plain=syntax.call("tl.store", *item.plain.args))
             add(item)
 
         with mock.patch.object(self.writer, "add", unmasked):
@@ -145,7 +148,7 @@ def _() -> Iterator[None]:
 
 @fault("reduction padded with 0 instead of the neutral element")
 def _() -> Iterator[None]:
-    with mock.patch.object(expressions, "neutral_text", lambda function, dtype: "0"):
+    with mock.patch.object(expressions, "neutral_of", lambda function, dtype: 0):
         yield
 
 
@@ -164,11 +167,12 @@ def _() -> Iterator[None]:
 @fault("tail of K dropped")
 def _() -> Iterator[None]:
     def opened(old: Any, self: Any, tile: Any) -> Any:
-        text = old(self, tile)
+        line = old(self, tile)
         if tile.scalar:
-            return text
-        head, stop, block = text.rsplit(", ", 2)
-        return f"{head}, {stop} // {block[:-2]} * {block}"
+            return line
+        start, stop, block = line.iter.args
+        last = syntax.quote("{0} // {1} * {1}", stop, block)
+        return syntax.for_each(line.target.id, syntax.call("range", start, last, block))
 
     with around(tiles.Tiles, "open_loop", opened):
         yield
@@ -179,7 +183,7 @@ def _() -> Iterator[None]:
     with around(
         expressions.Expressions,
         "neutralized",
-        lambda old, self, value, tile, neutral: value if neutral == "0" else old(self, value, tile, neutral),
+        lambda old, self, value, tile, neutral: value if neutral == 0 else old(self, value, tile, neutral),
     ):
         yield
 
@@ -216,8 +220,8 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def keys(old: Any, self: Any, value: Any, *, one_zero: bool) -> Any:
         found = old(self, value, one_zero=one_zero)
-        for number in lanes._NAN.values():
-            found = replace(found, text=found.text.replace(f", {number})", ", 0)"))
+        if isinstance(found.code, ast.Call) and syntax.value_of(found.code.args[-1]) in lanes._NAN.values():
+            found = found.of(syntax.call("tl.where", *found.code.args[:-1], 0))
         return found
 
     with around(lanes._Lanes, "keys", keys):
@@ -228,8 +232,8 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def turned(old: Any, self: Any) -> Any:
         found = old(self)
-        last = f"{self.tiles.block(self.tile)} - 1"
-        return replace(found, text=f"{last} - {self.lanes((self.tile,))}")
+        block = self.tiles.block(self.tile)
+        return found.of(syntax.quote("{0} - 1 - {1}", block, self.lanes((self.tile,))))
 
     with around(lanes._Lanes, "reversed", turned):
         yield
@@ -319,17 +323,13 @@ def _() -> Iterator[None]:
 @fault("wrong order of a group of programs")
 def _() -> Iterator[None]:
     def opened(old: Any, self: Any, *args: Any) -> None:
-        line = self.writer.line
+        assign = self.writer.assign
 
-        def narrowed(text: str) -> None:
+        def narrowed(name: str, value: Any) -> None:
             # Every band as high as the first: the last has fewer rows.
-            line(
-                text.split(" = tl.minimum")[0] + " = " + text.rsplit(", ", 1)[1].rstrip(")")
-                if "tl.minimum(" in text
-                else text
-            )
+            assign(name, value.args[-1] if syntax.printed(value).startswith("tl.minimum(") else value)
 
-        with mock.patch.object(self.writer, "line", narrowed):
+        with mock.patch.object(self.writer, "assign", narrowed):
             old(self, *args)
 
     with around(tiles.Tiles, "_open_band", opened):
@@ -397,8 +397,9 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def read(old: Any, slot: Any) -> Any:
         value = slot.computed[0] if slot.computed is not None else slot.value
-        for name in ("float16", "bfloat16"):
-            value = value.removesuffix(f".to(tl.{name})")
+        match value:
+            case ast.Call(func=ast.Attribute(value=inner, attr="to"), args=[ast.Attribute(attr=name)]):
+                value = inner if name in ("float16", "bfloat16") else value
         return kernel._block(value, slot)
 
     with around(kernel, "_as_read", read):
@@ -462,10 +463,12 @@ def _() -> Iterator[None]:
 @fault("prologue's value not cast to the parameter's dtype")
 def _() -> Iterator[None]:
     def loaded(old: Any, self: Any, slot: Any) -> Any:
-        return [
-            line.replace(f"_result).to({kernel.dtypes.TRITON[slot.dtype]})", "_result)")
-            for line in old(self, slot)
-        ]
+        def quote(text: str, *parts: Any) -> ast.expr:
+            cast = text == "{0}.to({1})" and str(parts[0]).endswith("_result")
+            return syntax.tree(parts[0]) if cast else syntax.quote(text, *parts)
+
+        with mock.patch.object(kernel, "quote", quote):
+            return old(self, slot)
 
     with around(TemplateKernel, "_fused_load", loaded):
         yield
@@ -621,7 +624,7 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def store(old: Any, self: Any, slot: Any, position: int) -> Any:
         first = self.__dict__.setdefault("_first_stores", {}).setdefault(slot.param, position)
-        return old(self, slot, position) if position == first else ["pass"]
+        return old(self, slot, position) if position == first else [ast.Pass()]
 
     with around(TemplateKernel, "_store", store):
         yield

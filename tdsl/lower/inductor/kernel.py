@@ -14,13 +14,15 @@ Which fusions there are is `scheduling`'s business, what goes where `placement`'
 
 from __future__ import annotations
 
-import re
+import ast
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 
+from tdsl.lower import syntax
+from tdsl.lower.functions import triton_dtype
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import index_dtype
 from tdsl.lower.inductor.buffer import TemplateCall
@@ -48,8 +50,9 @@ from tdsl.lower.inductor.private import (
     sympy_product,
     texpr,
 )
-from tdsl.lower.inductor.spelling import kernel_module
+from tdsl.lower.inductor.spelling import Written, kernel_module
 from tdsl.lower.inductor.zeros import Zeros
+from tdsl.lower.syntax import assign, binary, call, printed, quote
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot
 from tdsl.types import converts_through_f32
 
@@ -68,7 +71,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
         self._texts: dict[str, str] = {}  # of the hooks
-        self._shapes = {slot.param: _block_shape(slot.shape) for slot in call.source.store_slots()}
+        self._shapes = {slot.param: _shape_text(slot.shape) for slot in call.source.store_slots()}
         # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
         self._masks: dict[sympy.Symbol, str | None] = {}
         # The axes outside which a mask is false, by its name.
@@ -230,7 +233,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             if xindex not in names and any(names):
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
                 flat = texpr(self.rename_indexing(contiguous))
-                spread = "" if _is_spread(slot, names) else f"{self._zeros(slot.shape)} + "
+                spread = "" if _is_spread(slot, names) else f"{printed(self._zeros(slot.shape))} + "
                 self.body.writeline(f"{xindex} = {spread}{flat}")
             value = self._value(f"_kernel_val_{number}", slot.dtype)
             if buffer not in V.graph.removed_buffers:
@@ -239,7 +242,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     self.store(buffer, result.layout.make_indexer()(indices), value)
                 else:
                     self.args.output(buffer)
-                    self.stores.writeline(DeferredLine(buffer, slot.plain))
+                    self.stores.writeline(DeferredLine(buffer, printed(slot.plain)))
             self.cse.store_cache[buffer] = value
             for other in sorted(self._placement.joined.get(slot.param, ())):
                 self.cse.store_cache[self.call.result_buffers[other]] = self._value(
@@ -266,7 +269,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             text = f"tl.reshape({text}, [{', '.join('1' for _ in mine) or '1'}])"
         elif len(its) < len(mine):
             text += f"[{', '.join(':' if tile in its else 'None' for tile in mine)}]"
-        return f"tl.broadcast_to({text}, {_block_shape(slot.shape)})"
+        return f"tl.broadcast_to({text}, {_shape_text(slot.shape)})"
 
     def _in_order(self) -> list[str]:
         """The results with a store slot, each after those behind which something is computed that it reads."""
@@ -296,6 +299,14 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self.template_out_shape = xindex
         tree = self.range_trees[0]
         self._rename(tree.lookup(sympy.S.One, tree.numel), xindex)
+
+    def rename_indexing(self, index: Any) -> Any:
+        # Splits of the flat index are spelled with the tree's own name, the same in every slot.
+        found = super().rename_indexing(index)
+        if isinstance(found, sympy.Expr) and self.range_trees:
+            tree = self.range_trees[0]
+            found = found.xreplace({tree.index_sym(): tree.lookup(sympy.S.One, tree.numel).symbol()})
+        return found
 
     def indexing(self, *args: Any, **kwargs: Any) -> Any:
         # Inductor gives a constant index (a tensor of one element, `store` has more) no mask, though all lanes
@@ -332,7 +343,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         suffix, shape = self._row
         text = f"{value}{suffix}"
         if value.dtype.is_floating_point:
-            text = f"tl.broadcast_to({text}, {_block_shape(shape)})"
+            text = f"tl.broadcast_to({text}, {_shape_text(shape)})"
         return self.cse.generate(self.loads, text, dtype=value.dtype, shape=value.shape)
 
     def _note_row(self, options: Any, varying: Sequence[sympy.Symbol]) -> None:
@@ -344,7 +355,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 if len(varying) == 1 and (axis := axes[varying[0]]) is not None:
                     name = varying[0].name
                     self._lines.add(name)
-                    options.index_str = re.sub(rf"\b{name}\b", f"{name}_line", options.index_str)
+                    line = syntax.renamed(syntax.parsed(options.index_str), {name: f"{name}_line"})
+                    options.index_str = printed(line)
                     options.mask_vars = OrderedSet(f"{mask}_line" for mask in options.mask_vars)
                     suffix = _expansion(axis, len(shape))
                 self._row = suffix, shape
@@ -364,27 +376,24 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 self._masks[index] = f"{name}_mask" if dimension.mask is not None else None
                 self._masked_axes[f"{name}_mask"] = dimension.axes
 
-    def _zeros(self, shape: Sequence[str]) -> str:
-        return f"tl.zeros({_block_shape(shape)}, {self.index_dtype})"
+    def _zeros(self, shape: Sequence[syntax.Part]) -> ast.expr:
+        return call("tl.zeros", _block_shape(shape), quote(self.index_dtype))
 
-    def _index_lines(self, slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> list[str]:
+    def _index_lines(self, slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> list[ast.Assign]:
         """The index along each dimension, no larger than it varies where the whole tile is made of several."""
         spread = _is_spread(slot, names)
-        shape = ["1"] * len(slot.shape) if spread else slot.shape
+        shape = [1] * len(slot.shape) if spread else slot.shape
         lines = []
         for name, dimension in zip(names, slot.dimensions, strict=True):
             if name is None:
                 continue
-            lines.append(f"{name} = {self._zeros(shape)} + ({dimension.index})")
+            lines.append(assign(name, binary("+", self._zeros(shape), dimension.index)))
             if spread and dimension.mask is not None:
-                ones = f"tl.full({_block_shape(shape)}, True, tl.int1)"
-                lines.append(f"{name}_mask = {ones} & ({dimension.mask})")
+                lines.append(assign(f"{name}_mask", _spread_mask(shape, dimension.mask)))
             if name in self._lines:
-                (axis,) = dimension.axes
-                expansion = _expansion(axis, len(shape))
-                lines.append(f"{name}_line = {dimension.index.replace(expansion, '')}")
+                lines.append(assign(f"{name}_line", syntax.as_vector(dimension.index)))
                 if dimension.mask is not None:
-                    lines.append(f"{name}_mask_line = {dimension.mask.replace(expansion, '')}")
+                    lines.append(assign(f"{name}_mask_line", syntax.as_vector(dimension.mask)))
         return lines
 
     def _name_dimensions(
@@ -415,8 +424,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 self.codegen_body()  # type: ignore[no-untyped-call]
                 self.cse.invalidate(OrderedSet())
                 body = self.body.getvalue()
-            # Splits of the flat index are spelled with the tree's own name, the same in every slot.
-            return re.sub(r"\bxindex\b", xindex, body).rstrip()
+            return body.rstrip()
 
         return text
 
@@ -438,28 +446,28 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _finalize_partial_render(self, partial_code: str | PartialRender) -> PartialRender:
         with V.set_kernel_handler(self):
             self._texts = {key: hook() for key, hook in self.render_hooks.items()}
-            source = kernel_module(self, self._body_lines(), [*self._texts.values()])
+            fused = {name for text in self._texts.values() for name in syntax.reads(ast.parse(text))}
+            source = kernel_module(self, self._body(), fused)
         self.render_hooks = {key: lambda text=text: text for key, text in self._texts.items()}
         return PartialRender(source, self.render_hooks)
 
-    def _body_lines(self) -> list[str]:
-        lines = [*self._pointer_lines()]
+    def _body(self) -> list[tuple[int, Written]]:
+        lines: list[tuple[int, Written]] = [(0, line) for line in self._pointer_lines()]
         for position, item in enumerate(self.call.source.body):
-            indent = "    " * item.indent
             match item:
                 case Line(accumulates=str(param)) if self._is_removed(self.call.result_buffers[param]):
-                    texts = ["pass"]
+                    written: list[Written] = [ast.Pass()]
                 case Line(describes=str(point)) if not self._is_described(point):
-                    texts = []
+                    written = []
                 case Line():
-                    texts = [item.text]
+                    written = [item.code]
                 case LoadSlot() if item.point in self._fused_points:
-                    texts = self._fused_load(item)
+                    written = self._fused_load(item)
                 case LoadSlot():
-                    texts = [item.unfused(aligned=self._is_described(item.point))]
+                    written = [item.unfused(aligned=self._is_described(item.point))]
                 case StoreSlot():
-                    texts = self._store(item, position)
-            lines += [indent + text for text in texts]
+                    written = self._store(item, position)
+            lines += [(item.indent, each) for each in written]
         return lines
 
     def _is_described(self, point: str) -> bool:
@@ -468,7 +476,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         name = self.call.tensors[slot.param].get_name()
         return point not in self._fused_points and not is_unaligned_buffer_name(name)
 
-    def _pointer_lines(self) -> list[str]:
+    def _pointer_lines(self) -> list[ast.Assign]:
         """Our names for the kernel's pointer arguments. Two of ours may be one of Inductor's."""
         lines = []
         for pointer in self.call.source.pointers:
@@ -477,12 +485,12 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 name = node.get_name()
                 if name in self._prologue_groups:
                     continue
-                cast = ""
+                argument = syntax.tree(self.args.input(name))
                 if node.get_dtype() != V.graph.get_dtype(name):
-                    cast = f".to(tl.pointer_type({dtypes.TRITON[pointer.dtype]}))"
-                lines.append(f"{pointer.name} = {self.args.input(name)}{cast}")
+                    argument = quote("{0}.to(tl.pointer_type({1}))", argument, triton_dtype(pointer.dtype))
+                lines.append(assign(pointer.name, argument))
             elif (made := self.call.result_buffers.get(pointer.param)) and not self._is_removed(made):
-                lines.append(f"{pointer.name} = {self.args.output(made)}")
+                lines.append(assign(pointer.name, self.args.output(made)))
         return lines
 
     def _is_removed(self, buffer: str) -> bool:
@@ -492,50 +500,51 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             or isinstance(self.args.output_buffers.get(buffer), RemovedArg)
         )
 
-    def _store(self, slot: StoreSlot, position: int) -> list[str]:
-        lines = []
+    def _store(self, slot: StoreSlot, position: int) -> list[Written]:
+        lines: list[Written] = []
         if any(slot.param in joined for joined in self._placement.joined.values()):
-            lines.append(f"_kernel_val_{slot.param} = {_as_read(slot)}")
+            lines.append(assign(f"_kernel_val_{slot.param}", _as_read(slot)))
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])
         elif not self._is_removed(self.call.result_buffers[slot.param]):
             lines.append(slot.plain)
-        return [*lines, *self._hooks_after[position]] or ["pass"]
+        return [*lines, *self._hooks_after[position]] or [ast.Pass()]
 
-    def _capture(self, slot: StoreSlot, number: int) -> list[str]:
+    def _capture(self, slot: StoreSlot, number: int) -> list[ast.Assign]:
         """Names for what the code behind a store slot reads: its value, its mask and its indices."""
-        shape = _block_shape(slot.shape)
-        value, lines = f"_kernel_val_{number} = {_as_read(slot)}", []
-        if slot.mask:
-            lines.append(f"_tile_mask_{number} = tl.full({shape}, True, tl.int1) & ({slot.mask})")
+        value, lines = assign(f"_kernel_val_{number}", _as_read(slot)), []
+        if slot.mask is not None:
+            lines.append(assign(f"_tile_mask_{number}", _spread_mask(slot.shape, slot.mask)))
         xindex = f"x_epilogue{number}_index"
         names = _index_names(f"x_epilogue{number}_", xindex, self.call.results[slot.param].layout.size)
         if not any(names):
-            lines.append(f"{xindex} = {self._zeros(slot.shape)}")
+            lines.append(assign(xindex, self._zeros(slot.shape)))
         lines += self._index_lines(slot, names)
         return [value, *_read(lines, self._texts[self._get_store_output_subgraph_name(number)])]
 
-    def _fused_load(self, slot: LoadSlot) -> list[str]:
-        shape = _block_shape(slot.shape)
+    def _fused_load(self, slot: LoadSlot) -> list[Written]:
         hook = f"<LOAD_INPUT_{slot.point}>"
         prefix = f"_prologue_{slot.point}"
         names = _index_names(f"{prefix}_", f"{prefix}_xindex", self.call.tensors[slot.param].get_size())
-        lines = [f"{prefix}_xindex = {self._zeros(slot.shape)} + ({slot.index})"]
+        lines = [assign(f"{prefix}_xindex", binary("+", self._zeros(slot.shape), slot.index))]
         if f"{prefix}_xindex" not in names:
             lines += self._index_lines(slot, names)
-        if slot.mask:
-            lines.append(f"{prefix}_xmask = tl.full({shape}, True, tl.int1) & ({slot.mask})")
-        lines = _read(lines, self._texts[hook])
-        value = f"({prefix}_result).to({dtypes.TRITON[slot.dtype]})"
+        if slot.mask is not None:
+            lines.append(assign(f"{prefix}_xmask", _spread_mask(slot.shape, slot.mask)))
+        value = quote("{0}.to({1})", f"{prefix}_result", triton_dtype(slot.dtype))
         if not slot.multiplied:
             value = _as_stored(value, slot.dtype)
         elif slot.dtype == "f64":
-            value = f"opaque({value})"
-        value = f"tl.broadcast_to({value}, {shape})" if slot.shape else f"tl.reshape({value}, [])"
-        lines += [hook, f"{slot.target} = {value}"]
-        if slot.neutral and slot.point not in self._padded_with_zeros:
-            lines.append(f"{slot.target} = tl.where({slot.neutral}, {slot.target}, {slot.other})")
-        return lines
+            value = call("opaque", value)
+        if slot.shape:
+            value = call("tl.broadcast_to", value, _block_shape(slot.shape))
+        else:
+            value = quote("tl.reshape({0}, [])", value)
+        written: list[Written] = [*_read(lines, self._texts[hook]), hook, assign(slot.target, value)]
+        if slot.neutral is not None and slot.point not in self._padded_with_zeros:
+            masked = call("tl.where", slot.neutral, slot.target, slot.other)
+            written.append(assign(slot.target, masked))
+        return written
 
     # The launch
 
@@ -597,13 +606,15 @@ def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
     return len(axes) > 1 and len(frozenset().union(*axes)) == len(slot.shape) > 1
 
 
-def _read(lines: Sequence[str], text: str) -> list[str]:
+def _read(lines: Sequence[ast.Assign], text: str) -> list[ast.Assign]:
     """Those of the assignments that `text`, which follows them, reads, or one of them that it reads."""
-    kept: list[str] = []
+    wanted = set(syntax.reads(ast.parse(text)))
+    kept: list[ast.Assign] = []
     for line in reversed(lines):
-        if re.search(rf"\b{line.partition(' = ')[0]}\b", text):
+        (target,) = line.targets
+        if isinstance(target, ast.Name) and target.id in wanted:
             kept.append(line)
-            text += f"\n{line}"
+            wanted.update(syntax.reads(line))
     return kept[::-1]
 
 
@@ -644,29 +655,40 @@ def _instruction(name: str, args: tuple[Any, ...]) -> CSEVariable | None:
     return cast(CSEVariable, V.kernel.cse.generate(V.kernel.compute, text, dtype=dtype, shape=shape))
 
 
-def _as_read(slot: StoreSlot) -> str:
+def _as_read(slot: StoreSlot) -> ast.expr:
     """The value of a store as what is fused behind it reads it, had it been stored."""
     if slot.computed is None:
         return _block(slot.value, slot)
-    text, dtype = slot.computed
-    value = _as_stored(text, dtype)
+    computed, dtype = slot.computed
+    value = _as_stored(computed, dtype)
     if converts_through_f32(dtype, slot.dtype):
-        value = f"({value}).to(tl.float32)"
-    return _block(value if dtype == slot.dtype else f"({value}).to({dtypes.TRITON[slot.dtype]})", slot)
+        value = quote("{0}.to(tl.float32)", value)
+    if dtype != slot.dtype:
+        value = quote("{0}.to({1})", value, triton_dtype(slot.dtype))
+    return _block(value, slot)
 
 
-def _as_stored(value: str, dtype: str) -> str:
+def _as_stored(value: ast.expr, dtype: str) -> ast.expr:
     """A value that crosses a fusion, to the last bit what it would be had it been stored and loaded."""
     if dtype not in ("f16", "bf16", "f32", "f64"):
         return value
     device = DeviceProperties.create(V.graph.get_current_device_or_throw())
-    return f"as_stored({value})" if device.type == "cuda" else value
+    return call("as_stored", value) if device.type == "cuda" else value
 
 
-def _block(value: str, slot: StoreSlot) -> str:
-    return value if slot.shape else f"tl.full([1], {value}, {dtypes.TRITON[slot.dtype]})"
+def _block(value: ast.expr, slot: StoreSlot) -> ast.expr:
+    return value if slot.shape else quote("tl.full([1], {0}, {1})", value, triton_dtype(slot.dtype))
 
 
-def _block_shape(shape: Sequence[str]) -> str:
+def _block_shape(shape: Sequence[syntax.Part]) -> ast.expr:
     """A scalar is a block of one lane, so that whatever is fused sees a block."""
-    return f"[{', '.join(shape) or '1'}]"
+    return syntax.listed(shape or [1])
+
+
+def _shape_text(shape: Sequence[str]) -> str:
+    return printed(_block_shape(shape))
+
+
+def _spread_mask(shape: Sequence[syntax.Part], mask: ast.expr) -> ast.expr:
+    """A mask as a block of that shape."""
+    return quote("tl.full({0}, True, tl.int1) & {1}", _block_shape(shape), mask)

@@ -26,7 +26,7 @@ from tdsl.lower.extents import evaluate
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.private import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
-from tdsl.lower.inductor.spelling import launch_meta, module_text
+from tdsl.lower.inductor.spelling import Written, launch_meta, module_text
 from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead, tuning_key
 from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 from tdsl.signature import Resolution
@@ -225,20 +225,19 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
     return _Entry(source, made if hasattr(made, "run") else made.result())
 
 
-def _body(source: TritonSource, aligned: Collection[str]) -> list[str]:
-    lines = []
+def _body(source: TritonSource, aligned: Collection[str]) -> list[tuple[int, Written]]:
+    lines: list[tuple[int, Written]] = []
     described = {slot.point for slot in source.load_slots() if slot.param in aligned}
     for item in source.body:
         match item:
             case Line(describes=str(point)) if point not in described:
                 continue
             case Line():
-                text = item.text
+                lines.append((item.indent, item.code))
             case LoadSlot():
-                text = item.unfused(aligned=item.point in described)
+                lines.append((item.indent, item.unfused(aligned=item.point in described)))
             case StoreSlot():
-                text = item.plain
-        lines.append("    " * item.indent + text)
+                lines.append((item.indent, item.plain))
     return lines
 
 

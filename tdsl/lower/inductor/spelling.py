@@ -10,12 +10,13 @@ the C++ wrapper, AOTInductor) takes it like a kernel of its own. What is in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tdsl.lower import extents
+from tdsl.lower import extents, syntax
 from tdsl.lower.functions import INTRINSICS
 from tdsl.lower.inductor.intrinsics import FOR_HIP
 from tdsl.lower.inductor.private import (
@@ -54,8 +55,12 @@ INTERPRETED = (
 )
 
 
-def kernel_module(kernel: TemplateKernel, body: Sequence[str], fused: Sequence[str]) -> str:
-    """The text of `kernel`'s module, with places for what is fused. Leaves what a launch needs in the kernel's two `_meta` tables."""
+# A line of a kernel at an indent: `else:` if it is None, or the place of a slot of Inductor's.
+Written = ast.AST | str | None
+
+
+def kernel_module(kernel: TemplateKernel, body: Sequence[tuple[int, Written]], fused: Collection[str]) -> str:
+    """The text of `kernel`'s module, with places for what is fused, which reads the names `fused`. Leaves what a launch needs in the kernel's two `_meta` tables."""
     argdefs, _, signature, _ = kernel.args.python_argdefs()
     source = kernel.call.source
     for name, _value in source.configs[0].constants:
@@ -159,13 +164,14 @@ def module_text(
     name: str,
     arguments: Sequence[str],
     configs: Sequence[Config],
-    body: Sequence[str],
+    body: Sequence[tuple[int, Written]],
     triton_meta: Mapping[str, Any],
     inductor_meta: Mapping[str, Any],
     device_type: str,
-    fused: Sequence[str] = (),
+    fused: Collection[str] = (),
 ) -> str:
-    used = [name for name in INTRINSICS if any(f"{name}(" in line for line in [*body, *fused])]
+    read = {name for _, line in body if isinstance(line, ast.AST) for name in syntax.reads(line)}
+    used = [name for name in INTRINSICS if name in read or name in fused]
     others = FOR_HIP if triton_meta["device"].type == "hip" else {}
     imported = [f"{others[name]} as {name}" if name in others else name for name in used]
     intrinsics = f"from tdsl.lower.inductor.intrinsics import {', '.join(imported)}"
@@ -190,13 +196,17 @@ def module_text(
         ")",
         "@triton.jit",
         f"def {name}({', '.join(arguments)}):",
-        *(f"    {line}" if line else "" for line in body),
+        *("    " * (indent + 1) + _written(line) for indent, line in body),
     ]
     # The wrapper holds this text between ''' on lines of their own. Asked for with exactly what stands there,
     # a compile worker that began early is found again, and does not begin twice.
     text = "\n" + "\n".join(lines) + "\n"
     assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
     return text
+
+
+def _written(line: Written) -> str:
+    return line if isinstance(line, str) else syntax.printed(line)
 
 
 def _spell_config(config: Config) -> str:
