@@ -1,12 +1,13 @@
 """The names that the language has given a meaning, each written here and nowhere else.
 
-Of the built-in functions that work lane by lane one row has all that any pass needs of one:
+Of a built-in function one row has all that the passes need of one, by its kind:
 
-    round    one number; Python's value for a constant, Triton's for a block; round(0) = 0, so that lanes
-             outside which hold 0 still do
+    round    Elementwise    Python's value of it, for a constant; Triton's; round(0) = 0
+    argmax   Reduction      Triton's, which answers NaN where there is one; the neutral element; an index comes of it
+    topk     Lanes          over 32 bits or fewer, whose places are those of a third tile
+    dot      Form           a rule of its own in `check` and in `lower`
 
-`where`, `dot`, reductions, scans and what makes a block have functions of their own in `check` and `lower`; `ARGUMENTS`
-has them all. Keywords are in the grammar, dtypes in `types`.
+Keywords are in the grammar, dtypes in `types`, launch options in `options`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,33 @@ from typing import Any, Literal
 
 Value = bool | int | float | str
 
+BOOLS, INTEGERS, NUMBERS, ANY = (frozenset(each) for each in ({0}, {1}, {1, 2}, {0, 1, 2}))  # categories
+MANY = 99  # arguments, if there is no limit
+
 
 @dataclass(frozen=True, kw_only=True)
-class Function:
-    """`gives`: the dtype that the arguments promote to; a float of it; bool; or f32. `value`: of a constant, as
+class Builtin:
+    """`arity`: positional arguments, least and most. `takes`: of which categories they are (0 bool, 1 integer, 2 float), the
+    first one where others are tiles. `sizes`: whether it may stand in a dimension of a signature."""
+
+    arity: tuple[int, int] = (1, 1)
+    takes: frozenset[int] = NUMBERS
+    keywords: tuple[str, ...] = ()
+    sizes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elementwise(Builtin):
+    """What works lane by lane.
+
+    `gives`: the dtype that the arguments promote to; a float of it; bool; or f32. `value`: of a constant, as
     Python calculates; None: there is none, it is of the device alone. It may raise ValueError for NaN and
-    OverflowError for infinity. `triton` is a call in Triton, quoted: a hole for each argument, and one more for the dtype that it is computed in. `wide`: Triton (or accuracy) wants f32 for f16 and bf16. `odd`: f(0, 0, ...) = 0."""
+    OverflowError for infinity. `triton` is a call in Triton, quoted: a hole for each argument, and one more for the
+    dtype that it is computed in. `wide`: Triton (or accuracy) wants f32 for f16 and bf16. `odd`: f(0, 0, ...) = 0.
+    """
 
     value: Callable[..., Value] | None
     triton: str
-    arity: int = 1
-    takes: frozenset[int] = frozenset({1, 2})  # categories: 0 bool, 1 integer, 2 float
     gives: Literal["same", "float", "bool", "f32"] = "same"
     wide: bool = True
     odd: bool = False
@@ -37,6 +54,39 @@ class Function:
     f64: str | None = None  # and float64
     i16: str | None = None
     integer: bool = True  # whether it does anything to an integer; where not, that is what it gives
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduction(Builtin):
+    """What makes one of all lanes along a tile. `gives`: the operand's dtype; that, or i32 of a bool; an index.
+    `neutral`: what a lane outside holds for it not to be seen."""
+
+    triton: str
+    neutral: Literal[0, 1, "least", "greatest"]
+    gives: Literal["same", "number", "index"] = "same"
+    floats: str | None = None  # where floats are spelled otherwise: NaN where there is one, as PyTorch's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan(Builtin):
+    """What makes of each lane one of all lanes before it. Those outside come last: nobody inside sees them."""
+
+    triton: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lanes(Builtin):
+    """What sees the lanes of a tile together: their order, their place, how many there are of each. `onto`: the third
+    argument is a tile. `narrow`: of numbers of up to 32 bits only."""
+
+    gives: Literal["same", "index"] = "same"
+    onto: bool = False
+    narrow: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form(Builtin):
+    """What has a rule of its own in `check`, and another in `lower` unless the first makes something else of it."""
 
 
 def divide(left: float, right: float) -> float:
@@ -96,126 +146,165 @@ def _sign(x: Any) -> Value:
     return float(sign) if isinstance(x, float) else sign
 
 
-_INTEGERS = frozenset({1})
 _NAN_AWARE = "propagate_nan=tl.PropagateNan.ALL"  # as PyTorch's; Triton's default gives the other operand
 
-FUNCTIONS: Mapping[str, Function] = {
-    "exp": Function(value=math.exp, gives="float", triton="tl.exp({0})"),
-    "exp2": Function(value=lambda x: 2.0**x, gives="float", triton="tl.exp2({0})"),
-    "expm1": Function(value=math.expm1, gives="float", triton="libdevice.expm1({0})", odd=True),
-    "log": Function(value=_log(math.log), gives="float", triton="tl.log({0})"),
-    "log2": Function(value=_log(math.log2), gives="float", triton="tl.log2({0})"),
-    "log10": Function(value=_log(math.log10), gives="float", triton="libdevice.log10({0})"),
-    "log1p": Function(value=_log(math.log1p, -1.0), gives="float", triton="libdevice.log1p({0})", odd=True),
-    "sqrt": Function(value=math.sqrt, gives="float", triton="tl.sqrt_rn({0})", odd=True, f64="tl.sqrt({0})"),
-    "rsqrt": Function(value=lambda x: divide(1.0, math.sqrt(x)), gives="float", triton="tl.rsqrt({0})"),
-    "sin": Function(value=math.sin, gives="float", triton="tl.sin({0})", odd=True),
-    "cos": Function(value=math.cos, gives="float", triton="tl.cos({0})"),
-    "tan": Function(value=math.tan, gives="float", triton="libdevice.tan({0})", odd=True),
-    "asin": Function(value=math.asin, gives="float", triton="libdevice.asin({0})", odd=True),
-    "acos": Function(value=math.acos, gives="float", triton="libdevice.acos({0})"),
-    "atan": Function(value=math.atan, gives="float", triton="libdevice.atan({0})", odd=True),
-    "atan2": Function(value=math.atan2, arity=2, gives="float", triton="libdevice.atan2({0}, {1})", odd=True),
-    "sinh": Function(
+ELEMENTWISE: Mapping[str, Elementwise] = {
+    "exp": Elementwise(value=math.exp, gives="float", triton="tl.exp({0})"),
+    "exp2": Elementwise(value=lambda x: 2.0**x, gives="float", triton="tl.exp2({0})"),
+    "expm1": Elementwise(value=math.expm1, gives="float", triton="libdevice.expm1({0})", odd=True),
+    "log": Elementwise(value=_log(math.log), gives="float", triton="tl.log({0})"),
+    "log2": Elementwise(value=_log(math.log2), gives="float", triton="tl.log2({0})"),
+    "log10": Elementwise(value=_log(math.log10), gives="float", triton="libdevice.log10({0})"),
+    "log1p": Elementwise(
+        value=_log(math.log1p, -1.0), gives="float", triton="libdevice.log1p({0})", odd=True
+    ),
+    "sqrt": Elementwise(
+        value=math.sqrt, gives="float", triton="tl.sqrt_rn({0})", odd=True, f64="tl.sqrt({0})"
+    ),
+    "rsqrt": Elementwise(value=lambda x: divide(1.0, math.sqrt(x)), gives="float", triton="tl.rsqrt({0})"),
+    "sin": Elementwise(value=math.sin, gives="float", triton="tl.sin({0})", odd=True),
+    "cos": Elementwise(value=math.cos, gives="float", triton="tl.cos({0})"),
+    "tan": Elementwise(value=math.tan, gives="float", triton="libdevice.tan({0})", odd=True),
+    "asin": Elementwise(value=math.asin, gives="float", triton="libdevice.asin({0})", odd=True),
+    "acos": Elementwise(value=math.acos, gives="float", triton="libdevice.acos({0})"),
+    "atan": Elementwise(value=math.atan, gives="float", triton="libdevice.atan({0})", odd=True),
+    "atan2": Elementwise(
+        value=math.atan2, arity=(2, 2), gives="float", triton="libdevice.atan2({0}, {1})", odd=True
+    ),
+    "sinh": Elementwise(
         value=lambda x: math.copysign(_or_inf(math.sinh, abs(x)), x),
         gives="float",
         triton="libdevice.sinh({0})",
         odd=True,
     ),
-    "cosh": Function(value=math.cosh, gives="float", triton="libdevice.cosh({0})"),
-    "tanh": Function(value=math.tanh, gives="float", triton="libdevice.tanh({0})", odd=True),
-    "asinh": Function(value=math.asinh, gives="float", triton="libdevice.asinh({0})", odd=True),
-    "acosh": Function(value=math.acosh, gives="float", triton="libdevice.acosh({0})"),
-    "atanh": Function(
+    "cosh": Elementwise(value=math.cosh, gives="float", triton="libdevice.cosh({0})"),
+    "tanh": Elementwise(value=math.tanh, gives="float", triton="libdevice.tanh({0})", odd=True),
+    "asinh": Elementwise(value=math.asinh, gives="float", triton="libdevice.asinh({0})", odd=True),
+    "acosh": Elementwise(value=math.acosh, gives="float", triton="libdevice.acosh({0})"),
+    "atanh": Elementwise(
         value=lambda x: math.copysign(math.inf, x) if abs(x) == 1 else math.atanh(x),
         gives="float",
         triton="libdevice.atanh({0})",
         odd=True,
     ),
-    "erf": Function(value=math.erf, gives="float", triton="tl.erf({0})", odd=True),
-    "erfc": Function(value=math.erfc, gives="float", triton="libdevice.erfc({0})"),
-    "sigmoid": Function(
+    "erf": Elementwise(value=math.erf, gives="float", triton="tl.erf({0})", odd=True),
+    "erfc": Elementwise(value=math.erfc, gives="float", triton="libdevice.erfc({0})"),
+    "sigmoid": Elementwise(
         value=lambda x: 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x)),
         gives="float",
         triton="tl.sigmoid({0})",
     ),
-    "softplus": Function(  # beyond 20 PyTorch's is x itself
+    "softplus": Elementwise(  # beyond 20 PyTorch's is x itself
         value=lambda x: float(x) if x > 20 else math.log1p(math.exp(x)),
         gives="float",
         triton="tl.where({0} > 20, {0}, libdevice.log1p(tl.exp({0})))",
     ),
-    "fma": Function(value=lambda x, y, z: x * y + z, arity=3, gives="float", triton="tl.fma({0}, {1}, {2})"),
-    "abs": Function(
+    "fma": Elementwise(
+        value=lambda x, y, z: x * y + z, arity=(3, 3), gives="float", triton="tl.fma({0}, {1}, {2})"
+    ),
+    "abs": Elementwise(
         value=abs, triton="tl.abs({0})", odd=True, f32="absolute({0})", i16="as_i16(tl.abs({0}))"
     ),
-    "sign": Function(
+    "sign": Elementwise(
         value=_sign,
         triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to({1})",
         f32="tl.where(above({0}, 0), 1, tl.where(below({0}, 0), -1, 0)).to(tl.float32)",
         odd=True,
     ),
-    "floor": Function(value=_whole(math.floor), triton="tl.floor({0})", odd=True, integer=False),
-    "ceil": Function(value=_whole(math.ceil), triton="tl.ceil({0})", odd=True, integer=False),
+    "floor": Elementwise(value=_whole(math.floor), triton="tl.floor({0})", odd=True, integer=False),
+    "ceil": Elementwise(value=_whole(math.ceil), triton="tl.ceil({0})", odd=True, integer=False),
     # `rint` is one symbol for f32 and f64 in Triton's library for AMD: no kernel may have both.
-    "round": Function(value=_whole(round), triton="libdevice.nearbyint({0})", odd=True, integer=False),
-    "trunc": Function(value=_whole(math.trunc), triton="libdevice.trunc({0})", odd=True, integer=False),
-    "isnan": Function(value=math.isnan, gives="bool", triton="{0} != {0}", odd=True),
-    "isinf": Function(
+    "round": Elementwise(value=_whole(round), triton="libdevice.nearbyint({0})", odd=True, integer=False),
+    "trunc": Elementwise(value=_whole(math.trunc), triton="libdevice.trunc({0})", odd=True, integer=False),
+    "isnan": Elementwise(value=math.isnan, gives="bool", triton="{0} != {0}", odd=True),
+    "isinf": Elementwise(
         value=math.isinf,
         gives="bool",
         triton="{0} != {0}",
         floats='tl.abs({0}) == float("inf")',
         odd=True,
     ),
-    "maximum": Function(
+    "maximum": Elementwise(
+        sizes=True,
         value=_maximum,
-        arity=2,
+        arity=(2, 2),
         triton="tl.maximum({0}, {1})",
         floats=f"tl.maximum({{0}}, {{1}}, {_NAN_AWARE})",
         wide=False,
         odd=True,
     ),
-    "minimum": Function(
+    "minimum": Elementwise(
+        sizes=True,
         value=_minimum,
-        arity=2,
+        arity=(2, 2),
         triton="tl.minimum({0}, {1})",
         floats=f"tl.minimum({{0}}, {{1}}, {_NAN_AWARE})",
         wide=False,
         odd=True,
     ),
-    "cdiv": Function(
-        value=lambda x, y: -(-x // y), arity=2, takes=_INTEGERS, triton="tl.cdiv({0}, {1})", wide=False
+    "cdiv": Elementwise(
+        sizes=True,
+        value=lambda x, y: -(-x // y),
+        arity=(2, 2),
+        takes=INTEGERS,
+        triton="tl.cdiv({0}, {1})",
+        wide=False,
     ),
-    "next_pow2": Function(
-        value=lambda x: 1 << max(int(x) - 1, 0).bit_length(), takes=_INTEGERS, triton="", wide=False
+    "next_pow2": Elementwise(
+        sizes=True,
+        value=lambda x: 1 << max(int(x) - 1, 0).bit_length(),
+        takes=INTEGERS,
+        triton="",
+        wide=False,
     ),
-    "rand": Function(value=None, arity=2, takes=_INTEGERS, gives="f32", triton="uniform({0}, {1})"),
-    "randn": Function(value=None, arity=2, takes=_INTEGERS, gives="f32", triton="normal({0}, {1})"),
+    "rand": Elementwise(value=None, arity=(2, 2), takes=INTEGERS, gives="f32", triton="uniform({0}, {1})"),
+    "randn": Elementwise(value=None, arity=(2, 2), takes=INTEGERS, gives="f32", triton="normal({0}, {1})"),
 }
 
-# Those that see the lanes of a tile together, and how many positional arguments each takes.
-LANES: Mapping[str, int] = {
-    **dict.fromkeys(("sort", "argsort", "flip", "padded"), 2),
-    **dict.fromkeys(("topk", "argtopk", "histogram", "take"), 3),
+REDUCTIONS: Mapping[str, Reduction] = {
+    "sum": Reduction(arity=(2, MANY), takes=ANY, triton="tl.sum", neutral=0, gives="number"),
+    "prod": Reduction(arity=(2, MANY), takes=ANY, triton="product", neutral=1, gives="number"),
+    "max": Reduction(arity=(2, MANY), triton="tl.max", neutral="least", floats="nan_max"),
+    "min": Reduction(arity=(2, MANY), triton="tl.min", neutral="greatest", floats="nan_min"),
+    "any": Reduction(arity=(2, MANY), takes=BOOLS, triton="tl.max", neutral=0),  # of numbers, 0 and 1
+    "all": Reduction(arity=(2, MANY), takes=BOOLS, triton="tl.min", neutral=1),
+    "argmax": Reduction(
+        arity=(2, 2), triton="tl.argmax", neutral="least", gives="index", floats="nan_argmax"
+    ),
+    "argmin": Reduction(
+        arity=(2, 2), triton="tl.argmin", neutral="greatest", gives="index", floats="nan_argmin"
+    ),
 }
 
-# All built-in functions: how many positional arguments each takes, least and most.
-ARGUMENTS: Mapping[str, tuple[int, int]] = {
-    **dict.fromkeys(("zeros", "full"), (0, 99)),
-    **dict.fromkeys(("sum", "max", "min"), (2, 99)),
-    **dict.fromkeys(("prod", "any", "all"), (2, 99)),
-    **dict.fromkeys(("argmax", "argmin", "cumsum", "cumprod", "dot"), (2, 2)),
-    **{name: (function.arity, function.arity) for name, function in FUNCTIONS.items()},
-    "whole": (1, 1),
-    **dict.fromkeys(("where", "clamp"), (3, 3)),
-    **{name: (count, count) for name, count in LANES.items()},
-    "promote": (1, 99),
+SCANS: Mapping[str, Scan] = {
+    "cumsum": Scan(arity=(2, 2), takes=ANY, triton="tl.cumsum"),
+    "cumprod": Scan(arity=(2, 2), takes=ANY, triton="tl.cumprod"),
 }
+
+LANES: Mapping[str, Lanes] = {
+    "sort": Lanes(arity=(2, 2), keywords=("descending",)),
+    "argsort": Lanes(arity=(2, 2), keywords=("descending",), gives="index", narrow=True),
+    "topk": Lanes(arity=(3, 3), onto=True),
+    "argtopk": Lanes(arity=(3, 3), onto=True, gives="index", narrow=True),
+    "histogram": Lanes(arity=(3, 3), takes=INTEGERS, onto=True, gives="index"),
+    "take": Lanes(arity=(3, 3), takes=ANY, keywords=("other",)),
+    "flip": Lanes(arity=(2, 2), takes=ANY),
+    "padded": Lanes(arity=(2, 2), takes=ANY, keywords=("value",)),
+}
+
+FORMS: Mapping[str, Form] = {
+    "zeros": Form(arity=(0, MANY), keywords=("dtype",)),
+    "full": Form(arity=(0, MANY), keywords=("value", "dtype")),
+    "dot": Form(arity=(2, 2), keywords=("precision",)),
+    "where": Form(arity=(3, 3), takes=ANY),
+    "clamp": Form(arity=(3, 3)),
+    "whole": Form(),
+    "promote": Form(arity=(1, MANY)),
+}
+
+BUILTINS: Mapping[str, Builtin] = {**ELEMENTWISE, **REDUCTIONS, **SCANS, **LANES, **FORMS}
 
 CONSTANTS: Mapping[str, float] = {"inf": math.inf, "nan": math.nan}
 
 SCALAR_TYPES = ("float", "int")  # of parameters
 CONST_TYPES = ("bool", "int", "float", "dtype", "str")
-
-LAUNCH_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")  # names in a `config` that go to Triton
-OPTIONS = (*LAUNCH_OPTIONS, "epilogue_subtile", "persistent", "tma")  # and those that no expression can name

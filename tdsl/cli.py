@@ -19,8 +19,8 @@ from typing import NoReturn
 
 import tdsl
 from tdsl import ast, ir
-from tdsl.builtins import LAUNCH_OPTIONS
 from tdsl.diagnostics import Code, Diagnostic, TdslError, suggest
+from tdsl.options import LAUNCH_OPTIONS
 from tdsl.signature import Environment, evaluate
 from tdsl.types import DTYPES
 

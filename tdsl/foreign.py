@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tdsl.builtins import ARGUMENTS, CONSTANTS
+from tdsl.builtins import BUILTINS, CONSTANTS
 
 # What such names are looked up in: 'torch.float16' is 'float16', 'np.exp' is 'exp'.
 MODULES = frozenset(
@@ -190,7 +190,7 @@ def dotted(parts: Sequence[str], called: bool) -> str | None:
         return VALUES.get(last) or dtype(last) or (f"write '{last}'" if last in CONSTANTS else None)
     if first not in MODULES and last in METHODS:
         return METHODS[last]
-    if last in ARGUMENTS:
-        more = ", n" if first not in MODULES and ARGUMENTS[last][0] > 1 else ""
+    if last in BUILTINS:
+        more = ", n" if first not in MODULES and BUILTINS[last].arity[0] > 1 else ""
         return f"write '{last}({'...' if first in MODULES else first}{more})'"
     return function(last)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing_extensions import assert_never
 
 from tdsl import ir
-from tdsl.builtins import OPTIONS
+from tdsl.options import OPTIONS
 
 
 def verify(kernel: ir.Kernel) -> None:

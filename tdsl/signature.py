@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing_extensions import assert_never
 
 from tdsl import ir
-from tdsl.builtins import FUNCTIONS, Value, divide, floor_divide, remainder
+from tdsl.builtins import ELEMENTWISE, Value, divide, floor_divide, remainder
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.types import DTYPES, DType, wrapped
 
@@ -146,7 +146,7 @@ def _small(expr: ir.Expr, value: Value) -> Value:
 def _call(expr: ir.Expr, function: str, arguments: list[Value]) -> Value:
     if function == "cdiv" and arguments[1] == 0:
         raise _wrong(Code.BAD_VALUE, expr, f"'{expr.span.text}' divides by zero")
-    calculate = FUNCTIONS[function].value
+    calculate = ELEMENTWISE[function].value
     if calculate is None:
         raise KeyError(f"{function} is known on the device alone")
     try:

@@ -85,7 +85,7 @@ def readers_of_text(trees: Mapping[str, ast.Module]) -> list[str]:
 
 def tables_of_builtins(trees: Mapping[str, ast.Module]) -> list[str]:
     """Module-level tables that name several built-in functions, each as 'module.NAME'."""
-    from tdsl.builtins import ARGUMENTS
+    from tdsl.builtins import BUILTINS
 
     return [
         f"{name}.{ast.unparse(target)}"
@@ -93,7 +93,7 @@ def tables_of_builtins(trees: Mapping[str, ast.Module]) -> list[str]:
         for node in tree.body
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if len({each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)} & {*ARGUMENTS})
+        if len({each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)} & {*BUILTINS})
         >= LEAST_OF_A_TABLE
     ]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tdsl import ast, builtins, foreign, ir
-from tdsl.builtins import ARGUMENTS
+from tdsl import ast, foreign, ir
+from tdsl.builtins import BUILTINS, Elementwise, Lanes, Reduction, Scan
 from tdsl.check import inlining, lanes, names, triton_names
 from tdsl.check.dtypes import STRING
 from tdsl.check.operands import are, lined_up
@@ -31,13 +31,12 @@ from tdsl.check.scope import (
 from tdsl.diagnostics import Code, Label
 from tdsl.types import BOOL, DTYPES, F32, I32, LEAST_DOT, LEAST_DOT_8_BIT, WEAK_FLOAT, WEAK_INT
 
-_KEYWORDS = {"zeros": ("dtype",), "full": ("value", "dtype"), "dot": ("precision",), **lanes.KEYWORDS}
 _PRECISIONS = ("ieee", "tf32", "tf32x3")
 
 
 def call(ctx: Context, node: ast.Call) -> ir.Expr | None:
     name = node.function.name
-    if name in ARGUMENTS:
+    if name in BUILTINS:
         return _builtin(ctx, node)
     if name in ctx.helpers:
         return inlining.expand(ctx, node)
@@ -55,7 +54,7 @@ def call(ctx: Context, node: ast.Call) -> ir.Expr | None:
             Code.BAD_CALL, node.function.span, f"'{name}' is {describe(symbol)}, not a function", help=help
         )
     else:
-        near = ctx.suggest(name, [*ARGUMENTS, *ctx.helpers, *DTYPES, *ctx.dtypes.choices])
+        near = ctx.suggest(name, [*BUILTINS, *ctx.helpers, *DTYPES, *ctx.dtypes.choices])
         there = f"Triton's own is 'tl.{name}(...)'" if triton_names.find(name) else None
         help = foreign.function(name) or (f"did you mean '{near}'?" if near else there)
         ctx.missing(Code.UNKNOWN_NAME, node.function.span, name, f"there is no function '{name}'", help=help)
@@ -75,7 +74,8 @@ def _is_tile(ctx: Context, node: ast.Name) -> bool:
 
 def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
     name = node.function.name
-    least, most = ARGUMENTS[name]
+    row = BUILTINS[name]
+    least, most = row.arity
     count = len(node.arguments)
     if not least <= count <= most:
         wanted = f"{least}" if least == most else f"at least {least}"
@@ -83,7 +83,7 @@ def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
         help = _call_help(node)
         ctx.error(Code.BAD_CALL, node.span, f"'{name}' takes {wanted} {noun}; this has {count}", help=help)
         return None
-    allowed = _KEYWORDS.get(name, ())
+    allowed = row.keywords
     seen: set[str] = set()
     for keyword in node.keywords:
         if keyword.name.name not in allowed or keyword.name.name in seen:
@@ -94,7 +94,21 @@ def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
             ctx.error(Code.BAD_CALL, keyword.name.span, message, help=help)
             return None
         seen.add(keyword.name.name)
-    match name:
+    match row:
+        case Elementwise():
+            return _elementwise(ctx, node, row)
+        case Reduction():
+            return _reduce(ctx, node, row)
+        case Scan():
+            return _scan(ctx, node, row)
+        case Lanes():
+            return _lanes(ctx, node, row)
+        case _:
+            return _form(ctx, node)
+
+
+def _form(ctx: Context, node: ast.Call) -> ir.Expr | None:
+    match node.function.name:
         case "whole":
             ctx.error(
                 Code.BAD_TILE,
@@ -108,30 +122,19 @@ def _builtin(ctx: Context, node: ast.Call) -> ir.Expr | None:
             return None
         case "zeros" | "full":
             return _fill(ctx, node)
-        case "sum" | "max" | "min" | "argmax" | "argmin":
-            return _reduce(ctx, node)
-        case "prod" | "any" | "all":
-            return _reduce(ctx, node)
-        case "cumsum" | "cumprod":
-            return _scan(ctx, node)
-        case _ if name in builtins.LANES:
-            return _lanes(ctx, node)
         case "dot":
             return _dot(ctx, node)
         case "where":
             return _where(ctx, node)
         case "clamp":
             return _clamp(ctx, node)
-        case _:
-            return _elementwise(ctx, node)
+        case name:
+            raise AssertionError(f"{name} has no rule")
 
 
 def _call_help(node: ast.Call) -> str | None:
     name = node.function.name
-    along = ("sum", "max", "min", "argmax", "argmin", "cumsum", "prod", "any", "all", "cumprod")
-    if name in along and len(node.arguments) == 1:
-        return f"name the tile to go along: {name}({node.arguments[0].span.text}, n)"
-    if name in builtins.LANES and len(node.arguments) == 1:
+    if isinstance(BUILTINS[name], Reduction | Scan | Lanes) and len(node.arguments) == 1:
         return f"name the tile to go along: {name}({node.arguments[0].span.text}, n)"
     return None
 
@@ -163,17 +166,16 @@ def _cast(ctx: Context, node: ast.Call) -> ir.Expr | None:
 # Lane by lane
 
 
-def _elementwise(ctx: Context, node: ast.Call) -> ir.Expr | None:
+def _elementwise(ctx: Context, node: ast.Call, row: Elementwise) -> ir.Expr | None:
     name = node.function.name
     arguments = _arguments(ctx, node.arguments)
     if arguments is None:
         return None
-    function = builtins.FUNCTIONS[name]
     pairs = tuple(zip(node.arguments, arguments, strict=True))
-    if not are(ctx, name, pairs, set(function.takes), node.span):
+    if not are(ctx, name, pairs, row.takes, node.span):
         return None
     dtype = ctx.dtypes.promote(*(argument.type.dtype for argument in arguments))
-    match function.gives:
+    match row.gives:
         case "float":
             dtype = ctx.dtypes.promote(dtype, WEAK_FLOAT)
         case "bool":
@@ -193,7 +195,7 @@ def _elementwise(ctx: Context, node: ast.Call) -> ir.Expr | None:
     type = lined_up(ctx, node.span, dtype, arguments)
     if type is None:
         return None
-    if function.value is None:
+    if row.value is None:
         type = replace(type, constant=False)
     return ir.Elementwise(span=node.span, type=type, function=name, arguments=tuple(arguments))
 
@@ -203,7 +205,8 @@ def _clamp(ctx: Context, node: ast.Call) -> ir.Expr | None:
     arguments = _arguments(ctx, node.arguments)
     if arguments is None:
         return None
-    if not are(ctx, "clamp", tuple(zip(node.arguments, arguments, strict=True)), {1, 2}, node.span):
+    pairs = tuple(zip(node.arguments, arguments, strict=True))
+    if not are(ctx, "clamp", pairs, BUILTINS["clamp"].takes, node.span):
         return None
     value = arguments[0]
     dtype = ctx.dtypes.promote(*(argument.type.dtype for argument in arguments))
@@ -229,7 +232,7 @@ def _where(ctx: Context, node: ast.Call) -> ir.Expr | None:
         )
         return None
     sides = tuple(zip(node.arguments[1:], (then, otherwise), strict=True))
-    if not are(ctx, "where", sides, {0, 1, 2}, node.span):
+    if not are(ctx, "where", sides, BUILTINS["where"].takes, node.span):
         return None
     dtype = ctx.dtypes.promote(then.type.dtype, otherwise.type.dtype)
     type = lined_up(ctx, node.span, dtype, (test, then, otherwise))
@@ -310,7 +313,7 @@ def _tile(ctx: Context, node: ast.Call, argument: ast.Expr) -> ir.Tile | None:
     elif function in ("zeros", "full"):
         help = f"name the tiles that it varies over: '{function}(m, n{', value=1' if function == 'full' else ''})'"
     else:
-        help = f"name the tile to go along: '{function}(x, n)'" if ARGUMENTS[function][0] == 2 else None
+        help = f"name the tile to go along: '{function}(x, n)'" if BUILTINS[function].arity[0] == 2 else None
     text = argument.span.text if len(argument.span.text) <= 30 else "this"
     ctx.error(
         Code.BAD_CALL, argument.span, f"'{function}' wants the name of a tile; '{text}' is none", help=help
@@ -342,44 +345,43 @@ def _along(ctx: Context, node: ast.Call, operand: ir.Expr | None) -> tuple[ir.Ti
     return tiles
 
 
-def _reduce(ctx: Context, node: ast.Call) -> ir.Expr | None:
+def _reduce(ctx: Context, node: ast.Call, row: Reduction) -> ir.Expr | None:
     name = node.function.name
     operand = ctx.value(ctx, node.arguments[0])
     tiles = _along(ctx, node, operand)
     if operand is None or tiles is None:
         return None
-    needed = {"sum": {0, 1, 2}, "prod": {0, 1, 2}, "any": {0}, "all": {0}}.get(name, {1, 2})
-    if not are(ctx, name, ((node.arguments[0], operand),), needed, node.span):
+    if not are(ctx, name, ((node.arguments[0], operand),), row.takes, node.span):
         return None
     dtype = operand.type.dtype
-    if name in ("argmax", "argmin"):
+    if row.gives == "index":
         dtype = I32
-    elif name in ("sum", "prod"):
+    elif row.gives == "number":
         dtype = ctx.dtypes.promote(dtype, WEAK_INT)
     left = tuple(tile for tile in operand.type.tiles if tile not in tiles)
     type = ir.Type(dtype=dtype, tiles=left)
     return ir.Reduce(span=node.span, type=type, function=name, operand=operand, tiles=tiles)
 
 
-def _scan(ctx: Context, node: ast.Call) -> ir.Expr | None:
+def _scan(ctx: Context, node: ast.Call, row: Scan) -> ir.Expr | None:
     operand = ctx.value(ctx, node.arguments[0])
     tiles = _along(ctx, node, operand)
     if operand is None or tiles is None:
         return None
     name = node.function.name
-    if not are(ctx, name, ((node.arguments[0], operand),), {0, 1, 2}, node.span):
+    if not are(ctx, name, ((node.arguments[0], operand),), row.takes, node.span):
         return None
     type = ir.Type(dtype=ctx.dtypes.promote(operand.type.dtype, WEAK_INT), tiles=operand.type.tiles)
     return ir.Scan(span=node.span, type=type, function=name, operand=operand, tile=tiles[0])
 
 
-def _lanes(ctx: Context, node: ast.Call) -> ir.Expr | None:
+def _lanes(ctx: Context, node: ast.Call, row: Lanes) -> ir.Expr | None:
     operand = ctx.value(ctx, node.arguments[0])
     tiles = _along(ctx, replace(node, arguments=node.arguments[:2]), operand)
-    onto = _tile(ctx, node, node.arguments[2]) if node.function.name in lanes.ONTO else None
-    if operand is None or tiles is None or (onto is None and node.function.name in lanes.ONTO):
+    onto = _tile(ctx, node, node.arguments[2]) if row.onto else None
+    if operand is None or tiles is None or (row.onto and onto is None):
         return None
-    return lanes.call(ctx, node, operand, tiles[0], onto)
+    return lanes.call(ctx, node, row, operand, tiles[0], onto)
 
 
 # dot

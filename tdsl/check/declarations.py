@@ -16,22 +16,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tdsl import ast, ir
-from tdsl.builtins import OPTIONS
 from tdsl.check.dtypes import STRING
 from tdsl.check.scope import MAX_LANES, Context, Setting, listing
 from tdsl.diagnostics import Code, Label
+from tdsl.options import OPTIONS
 from tdsl.source import Span
 
 _MAX_CANDIDATES = 1000
-_OPTION_VALUES = {
-    "num_warps": ((1, 2, 4, 8, 16, 32), "1, 2, 4, 8, 16 or 32"),
-    "num_stages": (tuple(range(1, 17)), "1 to 16"),
-    "num_ctas": ((1, 2, 4, 8, 16), "1, 2, 4, 8 or 16"),
-    "maxnreg": (tuple(range(16, 257)), "16 to 256"),
-    "epilogue_subtile": ((1, 2, 4, 8), "1, 2, 4 or 8"),
-    "persistent": ((0, 1), "0 or 1"),
-    "tma": ((0, 1), "0 or 1"),
-}
 
 
 def check_declarations(
@@ -120,11 +111,9 @@ def _value(ctx: Context, name: str, node: ast.Expr, settable: set[str]) -> ir.Ex
         kind = "an integer" if name in OPTIONS else "a number"
         ctx.error(Code.BAD_CONFIG, node.span, f"'{name}' is {kind}")
         return None
-    if name in _OPTION_VALUES and isinstance(value, ir.Constant):
-        possible, text = _OPTION_VALUES[name]
-        if value.value not in possible:
-            ctx.error(Code.BAD_CONFIG, node.span, f"'{name}' is {text}; not {value.value}")
-            return None
+    if name in OPTIONS and isinstance(value, ir.Constant) and value.value not in OPTIONS[name].values:
+        ctx.error(Code.BAD_CONFIG, node.span, f"'{name}' is {OPTIONS[name].words}; not {value.value}")
+        return None
     return value
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tdsl import ast, foreign, ir
-from tdsl.builtins import ARGUMENTS
+from tdsl.builtins import BUILTINS
 from tdsl.check import assignment, names, triton_calls
 from tdsl.check.dtypes import STRING
 from tdsl.check.scope import MAX_EXPANSION, Alias, Block, Context, Report, TileName, Variable
@@ -278,7 +278,7 @@ def _check_names(report: Report, helper: ast.Helper, helpers: Mapping[str, ast.H
 
 
 def _unknown(ctx: Context, node: ast.Ident | ast.Name, known: Mapping[str, ast.Ident]) -> None:
-    if node.name in ARGUMENTS or node.name in DTYPES or node.name in ctx.helpers:
+    if node.name in BUILTINS or node.name in DTYPES or node.name in ctx.helpers:
         return  # what it is used for is the mistake; a call of the helper tells
     help = foreign.VALUES.get(node.name)
     if help is None and (near := ctx.suggest(node.name, [*known, "inf", "nan", "true", "false"])):
@@ -303,9 +303,9 @@ def _check_expression(ctx: Context, expr: ast.Expr, known: Mapping[str, ast.Iden
                 )
             case ast.Call(function=function) if function.name not in known:
                 name = function.name
-                if name not in ARGUMENTS and name not in DTYPES and name not in ctx.helpers:
+                if name not in BUILTINS and name not in DTYPES and name not in ctx.helpers:
                     help = foreign.function(name)
-                    if help is None and (near := ctx.suggest(name, [*ARGUMENTS, *ctx.helpers, *DTYPES])):
+                    if help is None and (near := ctx.suggest(name, [*BUILTINS, *ctx.helpers, *DTYPES])):
                         help = f"did you mean '{near}'?"
                     help = help or "a dtype variable is a parameter here: def f(x, T)"
                     message = f"there is no function '{name}'"

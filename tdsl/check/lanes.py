@@ -9,32 +9,25 @@ What a tile's name stands for is left to `calls`.
 from __future__ import annotations
 
 from tdsl import ast, ir
+from tdsl.builtins import Lanes
 from tdsl.check.dtypes import STRING
 from tdsl.check.operands import are
 from tdsl.check.scope import Context, quoted, shown, union, varies
 from tdsl.diagnostics import Code, Label
 from tdsl.types import I32, WEAK_INT, DType
 
-# Which keywords each takes.
-KEYWORDS = {
-    **dict.fromkeys(("sort", "argsort"), ("descending",)),
-    "padded": ("value",),
-    "take": ("other",),
-}
-ONTO = ("topk", "argtopk", "histogram")  # the third argument is a tile
 _WIDE = frozenset({"i64", "f64", "~int"})  # an index of a tile may take 64 bits, too
 
 
 def call(
-    ctx: Context, node: ast.Call, operand: ir.Expr, tile: ir.Tile, onto: ir.Tile | None
+    ctx: Context, node: ast.Call, row: Lanes, operand: ir.Expr, tile: ir.Tile, onto: ir.Tile | None
 ) -> ir.Expr | None:
     """The value of a call whose operand varies over `tile`; `onto`: the tile that takes its place."""
     name = node.function.name
     first = node.arguments[0]
-    needed = {"histogram": {1}, "take": {0, 1, 2}, "flip": {0, 1, 2}, "padded": {0, 1, 2}}
-    if not are(ctx, name, ((first, operand),), needed.get(name, {1, 2}), node.span):
+    if not are(ctx, name, ((first, operand),), row.takes, node.span):
         return None
-    if name in ("argsort", "argtopk") and ctx.dtypes.possible(operand.type.dtype) & _WIDE:
+    if row.narrow and ctx.dtypes.possible(operand.type.dtype) & _WIDE:
         _refuse_wide(ctx, node, operand)
         return None
     if onto is not None and not _fits(ctx, node, operand, tile, onto):
@@ -57,7 +50,7 @@ def call(
     counted = union(operand.type.tiles, tiles) if name == "histogram" and rest else tiles
     if not ctx.check_lanes(counted, node.span):
         return None
-    dtype: DType = I32 if name in ("argsort", "argtopk", "histogram") else operand.type.dtype
+    dtype: DType = I32 if row.gives == "index" else operand.type.dtype
     return ir.Along(
         span=node.span,
         type=ir.Type(dtype=dtype, tiles=tiles),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 
 from tdsl import ast, foreign, ir
-from tdsl.builtins import ARGUMENTS, CONSTANTS
+from tdsl.builtins import BUILTINS, CONSTANTS
 from tdsl.check.dtypes import STRING
 from tdsl.check.scope import (
     Alias,
@@ -135,7 +135,7 @@ def undefined(ctx: Context, span: Span, name: str) -> None:
         ctx.missing(Code.UNKNOWN_NAME, span, name, message, *label, help=help)
     elif name in ctx.helpers:
         ctx.error(Code.BAD_VALUE, span, f"'{name}' is a helper", help=f"call it: '{name}(...)'")
-    elif name in ARGUMENTS:
+    elif name in BUILTINS:
         ctx.error(Code.BAD_VALUE, span, f"'{name}' is a built-in function", help=f"call it: '{name}(...)'")
     else:
         near = ctx.suggest(name, itertools.chain(CONSTANTS, ctx.visible()))

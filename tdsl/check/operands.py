@@ -7,7 +7,7 @@ Which operation needs what is left to `expressions`, `calls` and `triton_calls`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from tdsl import ast, ir
 from tdsl.check.scope import Context, quoted, union
@@ -35,7 +35,7 @@ _NEEDED = {
 
 
 def are(
-    ctx: Context, op: str, operands: tuple[tuple[ast.Expr, ir.Expr], ...], needed: set[int], span: Span
+    ctx: Context, op: str, operands: tuple[tuple[ast.Expr, ir.Expr], ...], needed: Set[int], span: Span
 ) -> bool:
     """Whether the operands' categories are among the `needed`."""
     for node, operand in operands:

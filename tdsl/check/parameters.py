@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import assert_never
 
 from tdsl import ast, ir
-from tdsl.builtins import CONST_TYPES, SCALAR_TYPES
+from tdsl.builtins import BUILTINS, CONST_TYPES, SCALAR_TYPES
 from tdsl.check import names
 from tdsl.check.bounds import Bounds, Facts
 from tdsl.check.dtypes import DTypes
@@ -23,7 +23,6 @@ from tdsl.source import Span
 from tdsl.types import DEFAULT_CHOICES, DTYPES, DType
 
 _OPERATORS = ("+", "-", "*", "//", "%")
-_FUNCTIONS = ("cdiv", "next_pow2", "minimum", "maximum")
 
 
 @dataclass
@@ -327,7 +326,7 @@ def _dim(ctx: Context, dim: ast.Dim, at: int) -> ir.Expr | ir.RestDim:
                 pass
             case ir.Binary(op=op) if op in _OPERATORS:
                 pass
-            case ir.Elementwise(function=function) if function in _FUNCTIONS:
+            case ir.Elementwise(function=function) if BUILTINS[function].sizes:
                 pass
             case _:
                 return _bad_dim(ctx, dim)

@@ -11,7 +11,7 @@ is `triton_names`.
 from __future__ import annotations
 
 from tdsl import ast, foreign, ir
-from tdsl.builtins import ARGUMENTS
+from tdsl.builtins import BUILTINS
 from tdsl.check import names, triton_names
 from tdsl.check.dtypes import STRING
 from tdsl.check.operands import lined_up
@@ -149,7 +149,7 @@ def _is_allowed(ctx: Context, node: ast.TritonCall, annotated: bool) -> bool:
         message = f"'tl.{name}' touches memory behind the compiler's back"
         ctx.error(Code.BAD_CALL, node.span, message, help=foreign.STATEMENTS[word])
     elif name in triton_names.PROGRAM:
-        own = name if name in ARGUMENTS else None
+        own = name if name in BUILTINS else None
         help = f"tdsl has its own '{own}'" if own else foreign.function(name)
         ctx.error(Code.BAD_CALL, node.span, f"'tl.{name}' cannot be called from a template", help=help)
     elif name in triton_names.REDUCTIONS:
@@ -164,7 +164,7 @@ def _is_allowed(ctx: Context, node: ast.TritonCall, annotated: bool) -> bool:
     elif function is None:
         _unknown(ctx, node, last)
     elif function.kind not in ("lane", "typed") and not annotated:
-        own = last if last in ARGUMENTS else None
+        own = last if last in BUILTINS else None
         help = f"tdsl has its own '{own}'" if own else "annotate it: y: f32[m, n] = tl..."
         ctx.error(Code.BAD_CALL, node.span, f"what 'tl.{name}' returns varies over other tiles", help=help)
     elif function.kind == "typed" and not annotated:
@@ -176,7 +176,7 @@ def _is_allowed(ctx: Context, node: ast.TritonCall, annotated: bool) -> bool:
 
 
 def _unknown(ctx: Context, node: ast.TritonCall, last: str) -> None:
-    if last in ARGUMENTS:
+    if last in BUILTINS:
         help: str | None = f"tdsl has its own '{last}'"
     elif foreign.function(last):
         help = foreign.function(last)
@@ -260,7 +260,7 @@ def _fits(
             if tile.key not in _padded(ctx, value) and not _is_full(ctx, tile):
                 own = (
                     f"use {node.name}(x, {tile.name}{', j' if node.name in _ONTO else ''}), or "
-                    if node.name in ARGUMENTS
+                    if node.name in BUILTINS
                     else ""
                 )
                 if node.name == "gather":

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from lark import Token, Tree
 
 from tdsl import ast, foreign
-from tdsl.builtins import ARGUMENTS, OPTIONS
+from tdsl.builtins import BUILTINS
 from tdsl.diagnostics import Code, Diagnostic, Label
 from tdsl.grammar.reserved import RESERVED
+from tdsl.options import OPTIONS
 from tdsl.source import Source, Span
 from tdsl.types import DTYPES
 
@@ -83,7 +84,7 @@ class _Builder:
         """A name that the author gives to something. What is `called` as functions are cannot have the name of a
         built-in one; a value may, as only a call means the function."""
         ident = self.name(item)
-        if ident.name in RESERVED and (called or ident.name not in ARGUMENTS):
+        if ident.name in RESERVED and (called or ident.name not in BUILTINS):
             message = f"'{ident.name}' is {RESERVED[ident.name]} and cannot be given to something else"
             self.report(
                 Code.RESERVED_NAME, message, ident.span, f"choose another name, such as '{ident.name}_'"

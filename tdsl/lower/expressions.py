@@ -19,10 +19,10 @@ from dataclasses import replace
 from typing_extensions import assert_never
 
 from tdsl import ir
-from tdsl.builtins import FUNCTIONS
+from tdsl.builtins import ELEMENTWISE, REDUCTIONS, SCANS
 from tdsl.lower import lanes, syntax
 from tdsl.lower.extents import is_nonnegative, triton
-from tdsl.lower.functions import NAN_AWARE_REDUCTIONS, REDUCTIONS, neutral_of, triton_dtype
+from tdsl.lower.functions import neutral_of, triton_dtype
 from tdsl.lower.overflow import Intervals
 from tdsl.lower.specialization import Specialization
 from tdsl.lower.syntax import binary, call, quote
@@ -491,7 +491,7 @@ class Expressions:
         arguments = [self.emit(argument) for argument in expr.arguments]
         if expr.function == "where":
             return self._where(expr, *arguments)
-        function = FUNCTIONS[expr.function]
+        function = ELEMENTWISE[expr.function]
         if function.gives == "f32":  # of a seed and a place, which do not meet
             lined, tiles = self.lined_up(arguments)
             drawn = quote(function.triton, *(value.code for value in lined))
@@ -525,7 +525,7 @@ class Expressions:
 
     def _call(self, name: str, arguments: list[Value], common: DType) -> Value:
         """`common`: what the arguments promote to."""
-        function = FUNCTIONS[name]
+        function = ELEMENTWISE[name]
         dtype = self.specialization.dtype(common)
         category = DTYPES[dtype].category
         if category == 1 and not function.integer:
@@ -558,28 +558,25 @@ class Expressions:
         return value if value.dtype is None else self.cast(value, dtype)
 
     def _reduce(self, expr: ir.Reduce) -> Value:
-        value = self.emit(expr.operand)
+        row, value = REDUCTIONS[expr.function], self.emit(expr.operand)
         dtype = self.dtype(expr)
-        arg = expr.function in ("argmax", "argmin")
         assert value.dtype is not None, "a block has a dtype"
-        compute = _accumulator(dtype if expr.function in ("sum", "prod") else value.dtype)
+        compute = _accumulator(dtype if row.gives == "number" else value.dtype)
         value = self.cast(value, compute)
         for tile in expr.tiles:
-            value = self.neutralized(value, tile, neutral_of(expr.function, compute))
-        function = REDUCTIONS.get(expr.function, f"tl.{expr.function}")
-        if DTYPES[compute].category == 2:
-            function = NAN_AWARE_REDUCTIONS.get(expr.function, function)
+            value = self.neutralized(value, tile, neutral_of(row, compute))
+        function = (row.floats if DTYPES[compute].category == 2 else None) or row.triton
         for tile in expr.tiles:
             axis = value.tiles.index(tile)
             left = tuple(other for other in value.tiles if other != tile)
             zero = {key: points for key, points in value.zero.items() if key != tile.key}
             value = Value(
                 code=call(function, value.code, axis),
-                dtype="i32" if arg else value.dtype,
+                dtype="i32" if row.gives == "index" else value.dtype,
                 tiles=left,
                 zero=zero if expr.function == "sum" else {},
             )
-            if arg:
+            if row.gives == "index":
                 value = self.along_dimension(value, tile)
         return self.cast(value, dtype)
 
@@ -597,7 +594,7 @@ class Expressions:
         dtype = self.dtype(expr)
         value = self.cast(value, _accumulator(dtype))
         # The lanes outside come last, so no lane inside sees them.
-        scanned = call(f"tl.{expr.function}", value.code, value.tiles.index(expr.tile))
+        scanned = call(SCANS[expr.function].triton, value.code, value.tiles.index(expr.tile))
         return self.cast(replace(value, code=scanned, zero={}, nonnegative=False), dtype)
 
     def _fill(self, expr: ir.Fill) -> Value:

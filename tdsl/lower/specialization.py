@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tdsl import ir
-from tdsl.builtins import OPTIONS
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.binding import Binding, TensorArg
 from tdsl.lower.budget import affordable
@@ -16,6 +15,7 @@ from tdsl.lower.extents import Arithmetic, Extent, Signed, ceildiv, combine, mul
 from tdsl.lower.extents import evaluate as evaluate_extent
 from tdsl.lower.syntax import quote
 from tdsl.lower.triton import PERSISTENT, SUBTILES, TMA, Config
+from tdsl.options import LAUNCH_OPTIONS, OPTIONS
 from tdsl.signature import Environment, evaluate
 from tdsl.types import DTYPES, LEAST_DOT, DType
 
@@ -32,6 +32,10 @@ class Candidate:
     options: Mapping[str, int]
     settings: Mapping[str, Scalar]
     chosen: tuple[str, ...]  # the settings that vary between candidates
+
+    def option(self, name: str) -> int | None:
+        """A launch option, or its default."""
+        return self.options.get(name, OPTIONS[name].default)
 
     def describe(self) -> str:
         return " ".join(f"{name}={self.settings[name]}" for name in (*self.chosen, *self.options))
@@ -183,8 +187,9 @@ class Specialization:
         # called like an option, so the names are free.
         also = [
             option
-            for option in ("num_ctas", "maxnreg")
-            if len({candidate.options.get(option) for candidate in self.candidates}) > 1
+            for option in LAUNCH_OPTIONS
+            if option not in ("num_warps", "num_stages")
+            and len({candidate.options.get(option) for candidate in self.candidates}) > 1
         ]
         return tuple(
             Config(
@@ -219,7 +224,7 @@ class Specialization:
         """In how many parts blocks are stored: no more than the smallest has lanes along its last tile."""
         stores = (node for node in ir.walk(self.kernel) if isinstance(node, ir.Store))
         lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
-        return min(candidate.options.get("epilogue_subtile", 1), min(lanes, default=1))
+        return min(candidate.option("epilogue_subtile") or 1, min(lanes, default=1))
 
     def has_descriptor(self, load: ir.Load) -> bool:
         """Whether some candidate can load a block with one instruction (TMA), which knows where the tensor ends:
@@ -397,11 +402,11 @@ class Specialization:
 
 
 def _is_persistent(candidate: Candidate) -> bool:
-    return candidate.options.get("persistent", 0) == 1
+    return candidate.option("persistent") == 1
 
 
 def _has_tma(candidate: Candidate) -> bool:
-    return candidate.options.get("tma", 0) == 1
+    return candidate.option("tma") == 1
 
 
 def _tiles(kernel: ir.Kernel) -> Iterator[ir.Tile]:

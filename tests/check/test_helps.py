@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tdsl import foreign
-from tdsl.builtins import ARGUMENTS
+from tdsl.builtins import BUILTINS
 from tdsl.diagnostics import TdslError
 from tdsl.pipeline import check_text
 from tdsl.source import Source
@@ -76,7 +76,7 @@ CASES = [
     *((f"a = zeros(m, dtype=tl.{name})", foreign.dtype(name)) for name in ("float16", "int32", "bfloat16")),
     *((f"a = {name}(v)", help) for name, help in foreign.FUNCTIONS.items()),
     *((f"a = torch.{name}(v)", foreign.function(name)) for name in foreign.FUNCTIONS),
-    *((f"a = np.{name}(v)", f"write '{name}(...)'") for name in ARGUMENTS if name != "where"),
+    *((f"a = np.{name}(v)", f"write '{name}(...)'") for name in BUILTINS if name != "where"),
     ("for i in range(N): pass", foreign.FUNCTIONS["range"]),
     ("for i in range(0, N, 16): pass", foreign.FUNCTIONS["range"]),
     ("for i in tl.range(0, N, 16): pass", foreign.FUNCTIONS["range"]),
@@ -157,6 +157,6 @@ def test_what_a_help_says_is_right(value: str) -> None:
 
 
 def test_the_table_has_nothing_that_the_language_takes() -> None:
-    assert not foreign.FUNCTIONS.keys() & ARGUMENTS.keys()
+    assert not foreign.FUNCTIONS.keys() & BUILTINS.keys()
     for name in foreign.VALUES:
         assert helps(text(f"a = v * {name}"))

@@ -23,10 +23,11 @@ from typing import Any
 from lark import Token
 
 from tdsl import ir
-from tdsl.builtins import ARGUMENTS, OPTIONS
+from tdsl.builtins import BUILTINS
 from tdsl.grammar import parser
 from tdsl.grammar.reader import normalize
 from tdsl.grammar.scanner import scan
+from tdsl.options import OPTIONS
 from tdsl.pipeline import run
 from tdsl.source import Source
 from tdsl.types import DTYPES
@@ -66,7 +67,7 @@ def _nodes() -> list[str]:
 CONSTRUCTS = (
     *(f"production {name}" for name in _productions()),
     *(f"node {name}" for name in _nodes()),
-    *(f"built-in {name}" for name in ARGUMENTS),
+    *(f"built-in {name}" for name in BUILTINS),
     *(f"operator {name}" for name in OPERATORS),
     *(f"point {name}" for name in POINTS),
     *(f"launch {name}" for name in (*OPTIONS, "group")),
@@ -289,7 +290,7 @@ def _syntax(text: str) -> tuple[tuple[str, int], ...]:
         start = getattr(each.meta, "start_pos", 0)
         found.append((f"production {each.data}", start))
         first = each.children[0] if each.children else None
-        if each.data in ("call", "dtype") and isinstance(first, Token) and first in ARGUMENTS:
+        if each.data in ("call", "dtype") and isinstance(first, Token) and first in BUILTINS:
             found.append((f"built-in {first}", start))
     return tuple(found)
 

@@ -148,17 +148,20 @@ def _() -> Iterator[None]:
 
 @fault("reduction padded with 0 instead of the neutral element")
 def _() -> Iterator[None]:
-    with mock.patch.object(expressions, "neutral_of", lambda function, dtype: 0):
+    with mock.patch.object(expressions, "neutral_of", lambda reduction, dtype: 0):
         yield
 
 
 @fault("NaN lost by max and min")
 def _() -> Iterator[None]:
     with (
-        mock.patch.object(expressions, "NAN_AWARE_REDUCTIONS", {}),
         mock.patch.dict(
-            builtins.FUNCTIONS,
-            {name: replace(builtins.FUNCTIONS[name], floats=None) for name in ("maximum", "minimum")},
+            builtins.REDUCTIONS,
+            {name: replace(row, floats=None) for name, row in builtins.REDUCTIONS.items()},
+        ),
+        mock.patch.dict(
+            builtins.ELEMENTWISE,
+            {name: replace(builtins.ELEMENTWISE[name], floats=None) for name in ("maximum", "minimum")},
         ),
     ):
         yield

@@ -12,7 +12,7 @@ from tdsl.grammar.reserved import RESERVED
 from tdsl.source import Source
 
 KEYWORDS = _grammar()[1].words  # the language's and Python's
-FUNCTIONS = builtins.ARGUMENTS.keys() - KEYWORDS
+FUNCTIONS = builtins.BUILTINS.keys() - KEYWORDS
 
 VALUES = (  # only a call means a function
     "template f({name}: f32[M]):\n    pass\n",

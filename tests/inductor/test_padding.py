@@ -122,7 +122,7 @@ def test_dot(name: str, device: torch.device) -> None:
     again = "B_tile = tl.where(k_mask[:, None], B_tile, 0.0)"
     assert (again in code) == (name in UNKNOWN)
     if name in ZERO:
-        fragment = code[code.index("_prologue_B_") : code.index("_prologue_B_result)")]
+        fragment = code[code.index("_prologue_B_") : code.index("_prologue_B_result.to(")]
         loads = [line for line in fragment.splitlines() if "tl.load(" in line]
         assert loads and all("mask" in line and "other=0" in line for line in loads)
 
@@ -136,7 +136,7 @@ def test_sum(name: str, device: torch.device) -> None:
         return sums(function(*args))  # type: ignore[no-any-return]
 
     code = assert_fused(program, operands(device)).kernel_text
-    assert code.count("_result).to(") == 2, "both points are fused"
+    assert code.count("_result.to(") == 2, "both points are fused"
     again = re.findall(r"^ *x_tile\w* = tl.where", code, re.MULTILINE)
     assert len(again) == (name in ("rows scaled", "sigmoid"))
 

@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 import tdsl
 from tdsl import builtins
-from tdsl.builtins import ARGUMENTS
+from tdsl.builtins import BUILTINS
 from tdsl.diagnostics import TdslError
 from tdsl.pipeline import load
 from tdsl.signature import Environment, evaluate
@@ -71,7 +71,7 @@ CALLS = {
 }
 DEVICE = ("rand", "randn")
 INTEGRAL = ("cdiv", "next_pow2")
-LANEWISE = [name for name in (*builtins.FUNCTIONS, "clamp") if name not in (*DEVICE, *INTEGRAL)]
+LANEWISE = [name for name in (*builtins.ELEMENTWISE, "clamp") if name not in (*DEVICE, *INTEGRAL)]
 EXACT = ("abs", "sign", "floor", "ceil", "round", "trunc", "isnan", "isinf", "maximum", "minimum", "clamp")
 
 
@@ -84,7 +84,7 @@ def spelled(name, x):
 
 
 def gives(name, dtype):
-    row = builtins.FUNCTIONS.get(name)
+    row = builtins.ELEMENTWISE.get(name)
     if row is not None and row.gives == "bool":
         return torch.bool
     if row is not None and row.gives == "float" and not dtype.is_floating_point:
@@ -291,9 +291,9 @@ def test_every_built_in_is_complete() -> None:
     page = (Path(tdsl.__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
     rows = "\n".join(line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `"))
     words = {word for line in rows.splitlines() for word in re.findall(r"\w+", line)}
-    assert not ARGUMENTS.keys() - words - {"whole"}
-    for name, row in builtins.FUNCTIONS.items():
-        call = f"{name}({', '.join(['3'] * row.arity)})"
+    assert not BUILTINS.keys() - words - {"whole"}
+    for name, row in builtins.ELEMENTWISE.items():
+        call = f"{name}({', '.join(['3'] * row.arity[0])})"
         text = f"template f(x: f32[N]) -> y: f32[N]:\n    let c = {call}\n    for n in grid(N by 4):\n        store y[n] = load x[n] + c\n"
         if row.value is None:
             with pytest.raises(TdslError) as caught:
