@@ -8,6 +8,7 @@ which optional tensors are there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -452,18 +453,19 @@ def solved_for(dim: Expr | RestDim) -> tuple[str, int, int] | None:
     return None if found is None else (found[0], found[1], found[2] + sign * number)
 
 
-_TILES = ("tile", "tiles", "onto")
-
-
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly inside `node`, in field order; tiles are followed nowhere but where they
     are made (`Whole`, `For`, `Kernel.grid`)."""
-    for entry in fields(node):
-        if entry.name == "type" or (isinstance(node, (TileRef, TileEdge)) and entry.name == "tile"):
-            continue
-        if isinstance(node, (Reduce, Scan, Along, Dot, Store, Accumulate)) and entry.name in _TILES:
-            continue
-        yield from _nodes(getattr(node, entry.name))
+    for name in _inside(type(node)):  # type: ignore[arg-type]  # a class can be hashed
+        yield from _nodes(getattr(node, name))
+
+
+@functools.cache
+def _inside(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a class of nodes in which there may be others."""
+    names_tiles = issubclass(kind, TileRef | TileEdge | Reduce | Scan | Along | Dot | Store | Accumulate)
+    left_out = {"span", "type", *(("tile", "tiles", "onto") if names_tiles else ())}
+    return tuple(entry.name for entry in fields(kind) if entry.name not in left_out)
 
 
 def _nodes(value: object) -> Iterator[Node]:

@@ -222,9 +222,12 @@ class Specialization:
 
     def _subtiles(self, candidate: Candidate) -> int:
         """In how many parts blocks are stored: no more than the smallest has lanes along its last tile."""
+        parts = candidate.option("epilogue_subtile") or 1
+        if parts == 1:
+            return 1
         stores = (node for node in ir.walk(self.kernel) if isinstance(node, ir.Store))
         lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
-        return min(candidate.option("epilogue_subtile") or 1, min(lanes, default=1))
+        return min(parts, min(lanes, default=1))
 
     def has_descriptor(self, load: ir.Load) -> bool:
         """Whether some candidate can load a block with one instruction (TMA), which knows where the tensor ends:

@@ -11,14 +11,17 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 Part = ast.expr | int | float | str  # a tree, a number, or the name of something
 
 
 def quote(text: str, *parts: Part) -> ast.expr:
     """The tree of a Python expression with `parts` in its holes."""
-    return _filled(parsed(text), tuple(map(tree, parts)))
+    made: ast.expr = _quotation(text)([*map(tree, parts)])
+    return made
 
 
 @functools.lru_cache(maxsize=4096)
@@ -26,14 +29,30 @@ def parsed(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-def _filled(node: ast.expr, parts: Sequence[ast.expr]) -> ast.expr:
-    def fill(node: ast.expr) -> ast.expr | None:
-        match node:
-            case ast.Set(elts=[ast.Constant(value=int(number))]):
-                return parts[number]
-        return None
+_Maker = Callable[[Sequence[ast.expr]], Any]  # of a field of a tree, from what fills the holes
 
-    return _rebuilt(node, fill)
+
+@functools.cache
+def _quotation(text: str) -> _Maker:
+    return _maker(parsed(text)) or (lambda parts: parsed(text))
+
+
+def _maker(value: object) -> _Maker | None:
+    """None: there is no hole in it."""
+    match value:
+        case ast.Set(elts=[ast.Constant(value=int(number))]):
+            return operator.itemgetter(number)
+        case list():
+            items = [(item, _maker(item)) for item in value]
+            if any(make for _, make in items):
+                return lambda parts: [make(parts) if make else item for item, make in items]
+        case ast.AST():
+            fields = dict(ast.iter_fields(value))
+            made = {name: make for name, each in fields.items() if (make := _maker(each))}
+            if made:
+                kind = type(value)
+                return lambda parts: kind(**fields | {name: make(parts) for name, make in made.items()})
+    return None
 
 
 def _rebuilt(node: ast.expr, change: Callable[[ast.expr], ast.expr | None]) -> ast.expr:
