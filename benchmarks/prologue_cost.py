@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import triton
 
 import tdsl
-from tdsl.lower.inductor import cost, obstacles
+from tdsl.lower.inductor.fusion import cost, explanation
 
 TEXT = """
 template {name}(A: bf16[M, K], B: bf16[K, N]) -> C: bf16[M, N]:
@@ -119,7 +119,7 @@ def _time(
 
     torch._dynamo.reset()
     compiled = torch.compile(_program(matmul, compute, side), dynamic=False)
-    with mock.patch.object(obstacles, "too_dear", look), torch._inductor.config.patch(fx_graph_cache=False):
+    with mock.patch.object(explanation, "too_dear", look), torch._inductor.config.patch(fx_graph_cache=False):
         compiled(other, *inputs)
     median = triton.testing.do_bench(
         lambda: compiled(other, *inputs), warmup=20, rep=80, return_mode="median"

@@ -188,8 +188,8 @@ def _triton(
 ) -> str:
     """The Triton function, under a comment with what is not in it: assumed sizes, configs, the grid."""
     from tdsl.lower import lower, static_axes
-    from tdsl.lower.contiguous import contiguous, environment_of
-    from tdsl.lower.text import function_text
+    from tdsl.lower.emit.text import function_text
+    from tdsl.lower.facts.contiguous import contiguous, environment_of
 
     shapes = {name: size for name, size in shapes.items() if name in kernel.dims}
     comments = []

@@ -30,10 +30,9 @@ from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning, own_digest
 from tdsl.lower import static_axes
+from tdsl.lower.facts.sharding import independent_dims
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.launch import launch, static_sizes
-from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
-from tdsl.lower.inductor.private import (
+from tdsl.lower.inductor.compat.names import (
     call_functional,
     has_tangent,
     in_transform,
@@ -41,6 +40,8 @@ from tdsl.lower.inductor.private import (
     without_mutation,
     without_wrappers,
 )
+from tdsl.lower.inductor.fusion.overlap import Region, overlap, overlaps_itself
+from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.registration import (
     accumulates,
     call_below_autograd,
@@ -49,7 +50,6 @@ from tdsl.lower.inductor.registration import (
     register_operator,
     runs_without_python,
 )
-from tdsl.lower.sharding import independent_dims
 from tdsl.signature import Resolution, TensorInfo, resolve
 from tdsl.types import BOOL, WEAK_BOOL
 

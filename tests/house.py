@@ -52,7 +52,8 @@ def circles(trees: Mapping[str, ast.Module]) -> list[list[str]]:
 
 def overridden(trees: Mapping[str, ast.Module]) -> dict[str, list[str]]:
     """By class of PyTorch's that ours extend: the members that ours define and it has."""
-    from tdsl.lower.inductor import private, private_runtime
+    from tdsl.lower.inductor.compat import names as private
+    from tdsl.lower.runtime import names as private_runtime
 
     found: dict[str, set[str]] = {}
     for name, tree in trees.items():

@@ -154,7 +154,7 @@ def test_the_table_is_what_triton_has() -> None:
         assert hasattr(language.math, name), name
     for name in triton_names.DTYPES:
         assert isinstance(getattr(language, name), language.dtype), name
-    interpreter = importlib.import_module("tdsl.lower.inductor.interpreter")
+    interpreter = importlib.import_module("tdsl.lower.runtime.interpreter")
     for name in triton_names.LIBDEVICE:
         assert name in interpreter.FUNCTIONS, name
         for libdevice in libdevices:

@@ -21,19 +21,12 @@ from unittest import mock
 import torch
 
 from tdsl import builtins, ir, operators, signature
-from tdsl.lower import expressions, extents, lanes, points, specialization, syntax, tiles
-from tdsl.lower.inductor import (
-    bindings,
-    buffer,
-    kernel,
-    launch,
-    lowering,
-    obstacles,
-    placement,
-    zeros,
-)
+from tdsl.lower.emit import expressions, lanes, points, syntax, tiles
+from tdsl.lower.emit.triton import StoreSlot
+from tdsl.lower.facts import extents, specialization
+from tdsl.lower.inductor import bindings, buffer, kernel, launch, lowering
+from tdsl.lower.inductor.fusion import explanation, placement, zeros
 from tdsl.lower.inductor.kernel import TemplateKernel
-from tdsl.lower.triton import StoreSlot
 from tdsl.refusal import Reason
 from tdsl.types import BOOL, DTYPES
 
@@ -703,8 +696,8 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     false = Reason(text="it reads a tensor as a whole, not element by element", help="nothing")
     with (
-        mock.patch.object(obstacles, "_why_not_before", lambda *args: false),
-        mock.patch.object(obstacles, "_why_not_behind", lambda *args: false),
+        mock.patch.object(explanation, "_why_not_before", lambda *args: false),
+        mock.patch.object(explanation, "_why_not_behind", lambda *args: false),
     ):
         yield
 

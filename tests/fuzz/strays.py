@@ -19,7 +19,7 @@ from torch._inductor.codegen.cpp import CppScheduling
 from torch._inductor.codegen.triton import TritonScheduling
 from torch._inductor.virtualized import V
 
-from tdsl.lower.inductor import spelling
+from tdsl.lower.inductor import module
 
 FORWARDED = ("codegen_node", "group_fn", "can_fuse_vertical", "can_fuse_horizontal", "fuse")
 
@@ -32,7 +32,7 @@ class Strays(TritonScheduling):
     def define_kernel(self, src_code: str, *args: Any, **kwargs: Any) -> Any:
         lines = [line for line in src_code.split("\n") if not line.startswith(COMPILED)]
         start = next(at for at, line in enumerate(lines) if line.startswith("@triton_heuristics."))
-        lines[start:start] = [*spelling.INTERPRETED, "@interpreted"]
+        lines[start:start] = [*module.INTERPRETED, "@interpreted"]
         return super().define_kernel("\n".join(lines), *args, **kwargs)
 
 

@@ -19,7 +19,9 @@ def report(seed: int, indices: range) -> None:
     import coverage
 
     watch = coverage.Coverage(
-        source=["tdsl/check", "tdsl/lower"], omit=["tdsl/lower/inductor/*"], data_file=None
+        source=["tdsl/check", "tdsl/lower"],
+        omit=["tdsl/lower/inductor/*", "tdsl/lower/runtime/*"],
+        data_file=None,
     )
     watch.start()
     from tdsl import cli

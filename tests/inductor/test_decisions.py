@@ -14,7 +14,7 @@ from torch._functorch import config as autograd
 from torch._inductor import config as inductor
 
 import tdsl
-from tdsl.lower.inductor import cost
+from tdsl.lower.inductor.fusion import cost
 from tdsl.testing import assert_fused, load_module
 
 gpu_code = load_module(Path(__file__).with_name("gpu_code.py"))

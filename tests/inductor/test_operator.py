@@ -621,7 +621,7 @@ def test_another_reference_is_another_operator():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="its kernels are compiled")
 def test_a_call_while_triton_interprets_another_kernel(monkeypatch):
     """Triton's functions are patched then; what is seen of them must not last."""
-    from tdsl.lower.inductor import interpreter
+    from tdsl.lower.runtime import interpreter
 
     def another(x):
         return tl.sum(x)

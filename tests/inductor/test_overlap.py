@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from tdsl.lower.inductor.overlap import Region, overlap, overlaps_itself
+from tdsl.lower.inductor.fusion.overlap import Region, overlap, overlaps_itself
 
 
 def places(region):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import tdsl
-from tdsl.lower.inductor.zeros import Zeros
+from tdsl.lower.inductor.fusion.zeros import Zeros
 from tdsl.testing import assert_fused, load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))

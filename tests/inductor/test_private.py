@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import tdsl
-from tdsl.lower.inductor import private, private_runtime
+from tdsl.lower.inductor.compat import names as private
+from tdsl.lower.runtime import names as private_runtime
 
 PACKAGE = Path(tdsl.__file__).parent
 IMPORTS = [
@@ -162,7 +163,7 @@ def test_where_the_scheduler_looks_for_the_bytes_of_a_tensor():
 
 
 def test_what_ours_replaces_in_tritons_interpreter():
-    stock = private.triton_interpreter()
+    stock = private_runtime.triton_interpreter()
     assert list(inspect.signature(stock._patch_builtin).parameters) == ["pkg", "builder", "scope"]
     assert list(inspect.signature(stock._patch_attr).parameters) == [
         "obj",

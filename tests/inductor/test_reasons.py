@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch._inductor.utils import fresh_cache
 
 import tdsl
-from tdsl.lower.inductor import cost
+from tdsl.lower.inductor.fusion import cost
 from tdsl.testing import assert_fused, count_kernels, load_module
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, in the interpreter")

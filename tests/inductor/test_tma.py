@@ -12,7 +12,7 @@ from triton.runtime import _allocation
 
 import tdsl
 from tdsl import testing
-from tdsl.lower.inductor.autotuner import TemplateAutotuner
+from tdsl.lower.runtime.autotuner import TemplateAutotuner
 from tdsl.testing import assert_fused
 
 DEVICE = testing.device()

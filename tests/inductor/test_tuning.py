@@ -18,8 +18,10 @@ import torch
 import triton
 
 from tdsl import testing
-from tdsl.lower.inductor import private, private_runtime, tuning
-from tdsl.lower.inductor.autotuner import TemplateAutotuner
+from tdsl.lower.inductor import tuning
+from tdsl.lower.inductor.compat import names as private
+from tdsl.lower.runtime import names as private_runtime
+from tdsl.lower.runtime.autotuner import TemplateAutotuner
 from tdsl.testing import count_kernels, load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -229,7 +231,7 @@ def test_what_triton_fails_to_compile_is_tried_with_more_warps(monkeypatch, capl
 def test_torch_logs_shows_it(tmp_path):
     program = """
     import logging
-    from tdsl.lower.inductor.autotuner import log
+    from tdsl.lower.runtime.autotuner import log
     print(log.isEnabledFor(logging.INFO))
     """
     assert run(program, tmp_path, TORCH_LOGS="tdsl") == ["True"]

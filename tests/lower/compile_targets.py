@@ -21,9 +21,9 @@ from triton.compiler import ASTSource
 from tdsl import ir
 from tdsl.grammar import read
 from tdsl.lower import lower, static_axes
-from tdsl.lower.contiguous import contiguous
-from tdsl.lower.inductor.intrinsics import FOR_HIP
-from tdsl.lower.text import IMPORTS, function_text
+from tdsl.lower.emit.text import IMPORTS, function_text
+from tdsl.lower.facts.contiguous import contiguous
+from tdsl.lower.runtime.intrinsics import FOR_HIP
 from tdsl.pipeline import check_text
 
 TARGETS = {
@@ -47,9 +47,7 @@ TYPES = {
     "f8e5m2": "*fp8e5",
 }
 SCALARS = {"float": "fp32", "int": "i32"}
-HIP = "".join(
-    f"from tdsl.lower.inductor.intrinsics import {own} as {name}\n" for name, own in FOR_HIP.items()
-)
+HIP = "".join(f"from tdsl.lower.runtime.intrinsics import {own} as {name}\n" for name, own in FOR_HIP.items())
 ALIGNED_SIZE, BLOCK_SIZE = 1024, 64  # of a dimension, and of one that a single block covers
 
 

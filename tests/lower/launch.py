@@ -13,17 +13,17 @@ import torch
 
 from tdsl import ir
 from tdsl.lower import lower, static_axes
-from tdsl.lower.binding import Binding, TensorArg
-from tdsl.lower.extents import Signed, evaluate
-from tdsl.lower.inductor import interpreter
-from tdsl.lower.text import IMPORTS, function_text
-from tdsl.lower.triton import TritonSource
+from tdsl.lower.emit.text import IMPORTS, function_text
+from tdsl.lower.emit.triton import TritonSource
+from tdsl.lower.facts.binding import Binding, TensorArg
+from tdsl.lower.facts.extents import Signed, evaluate
+from tdsl.lower.runtime import interpreter
 from tdsl.pipeline import load
 from tdsl.signature import TensorInfo, resolve
 from tdsl.source import Source
 from tdsl.types import DTYPES
 
-INTERPRETED = "from tdsl.lower.inductor.interpreter import *\n\n\n"  # what Triton's interpreter has not
+INTERPRETED = "from tdsl.lower.runtime.interpreter import *\n\n\n"  # what Triton's interpreter has not
 NAMES = {getattr(torch, info.torch): name for name, info in DTYPES.items()}
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tdsl.lower import lower
-from tdsl.lower.budget import Budget
-from tdsl.lower.contiguous import contiguous
+from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.contiguous import contiguous
 from tdsl.pipeline import load
 from tdsl.source import Source
 

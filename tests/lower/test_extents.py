@@ -13,10 +13,12 @@ import torch
 import tdsl
 from tdsl import ir
 from tdsl.check.bounds import Bounds, Facts
-from tdsl.lower import extents
-from tdsl.lower.binding import Binding, TensorArg
-from tdsl.lower.extents import Signed
-from tdsl.lower.specialization import Specialization
+from tdsl.lower.emit.functions import integer
+from tdsl.lower.emit.syntax import printed
+from tdsl.lower.facts import extents
+from tdsl.lower.facts.binding import Binding, TensorArg
+from tdsl.lower.facts.extents import Signed
+from tdsl.lower.facts.specialization import Specialization
 from tdsl.pipeline import load
 from tdsl.signature import Environment, evaluate
 from tdsl.source import Source
@@ -117,7 +119,10 @@ def test_a_launcher_in_cpp(tmp_path: Path):
     found = launched(texts)
     # Triton's text is C++'s but for the names: both truncate.
     as_triton = [
-        extents.triton(extent).replace("//", "/").replace("tl.minimum", "least").replace("tl.maximum", "most")
+        printed(integer(extent))
+        .replace("//", "/")
+        .replace("tl.minimum", "least")
+        .replace("tl.maximum", "most")
         for extent in found
     ]
     calls = "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tdsl import pipeline
-from tdsl.lower.sharding import independent_dims
+from tdsl.lower.facts.sharding import independent_dims
 from tdsl.source import Source
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from tdsl.lower.binding import Binding, TensorArg
-from tdsl.lower.emission import lower
+from tdsl.lower.emit.emission import lower
+from tdsl.lower.facts.binding import Binding, TensorArg
 from tdsl.pipeline import load
 from tdsl.source import Source
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
-from tdsl.lower.binding import TensorArg
-from tdsl.lower.extents import Extent, Signed, combine
+from tdsl.lower.facts.binding import TensorArg
+from tdsl.lower.facts.extents import Extent, Signed, combine
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.private import (
+from tdsl.lower.inductor.compat.names import (
     UNBACKED,
     IRNode,
     Layout,

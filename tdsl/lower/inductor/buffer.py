@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tdsl.ir import Kernel
-from tdsl.lower.inductor.loops import follow
-from tdsl.lower.inductor.private import (
+from tdsl.lower.emit.triton import TritonSource
+from tdsl.lower.inductor.compat.names import (
     PROLOGUE_INPUTS,
     UNBACKED,
     BaseSchedulerNode,
@@ -37,7 +37,7 @@ from tdsl.lower.inductor.private import (
     sympy,
     sympy_product,
 )
-from tdsl.lower.triton import TritonSource
+from tdsl.lower.inductor.passes.loops import follow
 from tdsl.refusal import Reason
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tdsl.lower.inductor.private import PyCodeCache, cache_dir
+from tdsl.lower.inductor.compat.names import PyCodeCache, cache_dir
 
 log = logging.getLogger(__name__)
 

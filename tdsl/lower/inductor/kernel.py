@@ -21,13 +21,14 @@ from typing import Any, cast
 
 import torch
 
-from tdsl.lower import syntax
-from tdsl.lower.functions import triton_dtype
+from tdsl.lower.emit import syntax
+from tdsl.lower.emit.functions import triton_dtype
+from tdsl.lower.emit.syntax import assign, binary, call, printed, quote
+from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import index_dtype
 from tdsl.lower.inductor.buffer import TemplateCall
-from tdsl.lower.inductor.placement import Placement, place, store_positions, tiles_of
-from tdsl.lower.inductor.private import (
+from tdsl.lower.inductor.compat.names import (
     BaseSchedulerNode,
     CSEVariable,
     DeferredLine,
@@ -50,10 +51,9 @@ from tdsl.lower.inductor.private import (
     sympy_product,
     texpr,
 )
-from tdsl.lower.inductor.spelling import Written, kernel_module
-from tdsl.lower.inductor.zeros import Zeros
-from tdsl.lower.syntax import assign, binary, call, printed, quote
-from tdsl.lower.triton import Line, LoadSlot, StoreSlot
+from tdsl.lower.inductor.fusion.placement import Placement, place, store_positions, tiles_of
+from tdsl.lower.inductor.fusion.zeros import Zeros
+from tdsl.lower.inductor.module import Written, kernel_module
 from tdsl.types import converts_through_f32
 
 

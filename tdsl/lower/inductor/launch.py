@@ -20,15 +20,15 @@ import torch
 
 import tdsl.lower
 from tdsl import ir
-from tdsl.lower.binding import Binding, TensorArg
-from tdsl.lower.budget import Budget
-from tdsl.lower.extents import evaluate
+from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot, TritonSource
+from tdsl.lower.facts.binding import Binding, TensorArg
+from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.extents import evaluate
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import discard_broken_module
-from tdsl.lower.inductor.private import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
-from tdsl.lower.inductor.spelling import Written, launch_meta, module_text
+from tdsl.lower.inductor.compat.names import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
+from tdsl.lower.inductor.module import Written, launch_meta, module_text
 from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead, tuning_key
-from tdsl.lower.triton import Line, LoadSlot, StoreSlot, TritonSource
 from tdsl.signature import Resolution
 
 ALIGNMENT = 16  # bytes, and elements: what Triton wants to know of pointers and integers

@@ -16,13 +16,12 @@ import torch
 import tdsl.lower
 from tdsl import ir
 from tdsl.ir import Kernel
-from tdsl.lower.binding import Binding, TensorArg
-from tdsl.lower.extents import Arithmetic, Signed
+from tdsl.lower.facts.binding import Binding, TensorArg
+from tdsl.lower.facts.extents import Arithmetic, Signed
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import Sizes, index_dtype
 from tdsl.lower.inductor.buffer import Result, TemplateCall
-from tdsl.lower.inductor.launch import static_sizes
-from tdsl.lower.inductor.private import (
+from tdsl.lower.inductor.compat.names import (
     BaseView,
     ExpandView,
     ExternKernel,
@@ -38,6 +37,7 @@ from tdsl.lower.inductor.private import (
     sympy,
     sympy_product,
 )
+from tdsl.lower.inductor.launch import static_sizes
 from tdsl.lower.inductor.tuning import budget_of
 
 Argument = Any  # a TensorBox, a sympy expression, a number, a string or None

@@ -18,8 +18,7 @@ import torch
 from tdsl import ir
 from tdsl.ir import Kernel
 from tdsl.lower.inductor.caches import use_writable_caches
-from tdsl.lower.inductor.lowering import lower_call
-from tdsl.lower.inductor.private import (
+from tdsl.lower.inductor.compat.names import (
     V,
     after_autograd,
     below_autograd,
@@ -28,6 +27,7 @@ from tdsl.lower.inductor.private import (
     register_decomposition,
     register_lowering,
 )
+from tdsl.lower.inductor.lowering import lower_call
 from tdsl.lower.inductor.scheduling import extend_schedulings
 
 Reference = Callable[[tuple[Any, ...]], Any]

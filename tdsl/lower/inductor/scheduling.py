@@ -14,9 +14,7 @@ from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.caches import discard_broken_module
-from tdsl.lower.inductor.loops import follow
-from tdsl.lower.inductor.obstacles import is_call, obstacle, record_refusals
-from tdsl.lower.inductor.private import (
+from tdsl.lower.inductor.compat.names import (
     BaseSchedulerNode,
     CppScheduling,
     CUDACombinedScheduling,
@@ -27,7 +25,9 @@ from tdsl.lower.inductor.private import (
     inductor_config,
     keep_templates_from_inversion,
 )
-from tdsl.lower.inductor.reinplacing import Reinplacing
+from tdsl.lower.inductor.fusion.explanation import is_call, obstacle, record_refusals
+from tdsl.lower.inductor.passes.loops import follow
+from tdsl.lower.inductor.passes.reinplacing import Reinplacing
 from tdsl.lower.inductor.tuning import compile_ahead
 
 

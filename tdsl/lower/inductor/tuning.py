@@ -24,9 +24,9 @@ import torch
 
 import tdsl
 from tdsl import ir
-from tdsl.lower.budget import Budget
-from tdsl.lower.inductor.private import AsyncCompile, CompiledTritonKernels, PyCodeCache, inductor_config
-from tdsl.lower.inductor.private_runtime import AutotuneCache
+from tdsl.lower.facts.budget import Budget
+from tdsl.lower.inductor.compat.names import AsyncCompile, CompiledTritonKernels, PyCodeCache, inductor_config
+from tdsl.lower.runtime.names import AutotuneCache
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,46 @@
+"""What a kernel is specialised to: the sizes, strides, dtypes and constants of one call.
+
+An `Extent` is an integer that is known now, or arithmetic over size arguments of the emitted kernel (`ks0`,
+`ks0 * 4`). Whoever makes the binding passes those arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.extents import Arithmetic, Extent, Signed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorArg:
+    """One tensor of a call, with the rank that the caller passed (`R...` not yet collapsed).
+
+    Strides and offset count elements; `offset` is added to the pointer that the kernel gets.
+    """
+
+    dtype: str  # a tdsl dtype name: 'bf16'
+    shape: tuple[Extent, ...]
+    strides: tuple[Extent, ...]
+    offset: Extent = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """All that varies between two calls of one template.
+
+    `tensors` has every tensor parameter and output by name; None for an optional one that is absent.
+    `scalars` has run-time scalars: a literal to inline, or of what kernel arguments they are made; text is the name
+    of one, of an integer that is not negative or of a float. `consts` has `const` parameters. `hints` gives a likely
+    value for each size argument (tuning only). `budget`
+    decides which candidates are kept; None: all.
+    """
+
+    tensors: Mapping[str, TensorArg | None]
+    scalars: Mapping[str, int | float | bool | str | Signed | Arithmetic] = field(default_factory=dict)
+    consts: Mapping[str, int | float | bool | str] = field(default_factory=dict)
+    hints: Mapping[str, int] = field(default_factory=dict)
+    index_dtype: str = "i32"  # 'i64' where an offset may pass 2**31
+    f32_precision: str = "ieee"  # of `dot` on f32 operands: 'ieee', 'tf32' or 'tf32x3'
+    budget: Budget | None = None

@@ -1,0 +1,1 @@
+"""PyTorch's private surface: every name of it that is used here."""

@@ -1,0 +1,222 @@
+"""The module that Inductor compiles: the decorator, the `def` line, and a kernel's body.
+
+    body lines, configs, arguments    ->    @template_autotune(configs=[...], ...)
+                                            @triton.jit
+                                            def triton_(in_ptr0, out_ptr0, ks0, BLOCK_M_: tl.constexpr): ...
+
+The kernel carries its own decorator so that every road of Inductor's (compile workers, the static launcher,
+the C++ wrapper, AOTInductor) takes it like a kernel of its own. What is in the body is others' business.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tdsl.lower.emit import syntax
+from tdsl.lower.emit.functions import INTRINSICS
+from tdsl.lower.emit.triton import TritonSource
+from tdsl.lower.facts import extents
+from tdsl.lower.facts.candidates import Config
+from tdsl.lower.inductor.compat.names import (
+    ArgName,
+    ConstexprArg,
+    DeviceProperties,
+    MutationLayout,
+    Placeholder,
+    RemovedArg,
+    TritonKernel,
+    V,
+    config_of,
+    equal_1_arg_indices,
+    signature_to_meta,
+)
+from tdsl.lower.inductor.tuning import CLOSING, OPENING, tuning_key
+from tdsl.lower.runtime.intrinsics import FOR_HIP
+
+if TYPE_CHECKING:
+    from tdsl.lower.inductor.kernel import TemplateKernel
+
+# What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.
+INTERPRETED_PROCESSORS = 4
+MOST_PROGRAMS = 2**32 - 1  # that 32 bits hold; no GPU takes as many
+COMPILED = (
+    "import triton.language as tl",
+    "from tdsl.lower.runtime.autotuner import template_autotune",
+    "from torch._inductor.runtime.triton_helpers import libdevice, math as tl_math",
+    "triton_helpers.set_driver_to_gpu()",
+)
+INTERPRETED = (
+    "import triton.language as tl",
+    "from tdsl.lower.runtime.interpreter import absolute, interpreted, libdevice, nan_argmax, nan_argmin, nan_max, nan_min, opaque, tile_part, tl_math",
+    "from tdsl.lower.runtime.interpreter import above, at_least, below, floor_divided, floor_remainder",
+    "from tdsl.lower.runtime.interpreter import as_i16, normal, product, uniform",
+)
+
+
+# A line of a kernel at an indent: `else:` if it is None, or the place of a slot of Inductor's.
+Written = ast.AST | str | None
+
+
+def kernel_module(kernel: TemplateKernel, body: Sequence[tuple[int, Written]], fused: Collection[str]) -> str:
+    """The text of `kernel`'s module, with places for what is fused, which reads the names `fused`. Leaves what a launch needs in the kernel's two `_meta` tables."""
+    argdefs, _, signature, _ = kernel.args.python_argdefs()
+    source = kernel.call.source
+    for name, _value in source.configs[0].constants:
+        signature.append(ConstexprArg(name))
+        argdefs.append(ArgName(name, is_constexpr=True))
+    device = V.graph.get_current_device_or_throw()
+    kernel.triton_meta = {
+        "signature": signature_to_meta(
+            signature, size_dtype=kernel.index_dtype, argdefs=argdefs, is_template=True
+        ),
+        "device": DeviceProperties.create(device),
+        "constants": {argdefs[i].name: 1 for i in equal_1_arg_indices(signature)},
+        "configs": [config_of(signature)],
+        **TritonKernel.triton_meta_common(),
+    }
+    accumulated = [
+        kernel.args.output_buffers[kernel.call.result_buffers[pointer.param]]
+        for pointer in source.pointers
+        if pointer.accumulated
+    ]
+    if accumulated:
+        kernel.triton_meta["reset_to_zero"] = tuple(map(str, accumulated))
+    kernel.inductor_meta = {
+        **launch_meta(source, device),
+        "tuning": tuning_key(
+            device, kernel.call.kernel, kernel.call.size_hints if len(source.configs) > 1 else {}
+        ),
+        "kernel_name": str(Placeholder.DESCRIPTIVE_NAME),
+        "mutated_arg_names": _overwritten(kernel),
+        "optimize_mem": V.graph.is_inference or V.graph.is_backward,
+        **({} if device.type == "cpu" else TritonKernel.inductor_meta_common()),
+    }
+    return module_text(
+        name=str(Placeholder.KERNEL_NAME),
+        arguments=[argument.full_name() for argument in argdefs],
+        # Nothing is tuned in the interpreter: it runs the first config.
+        configs=source.configs[:1] if device.type == "cpu" else source.configs,
+        body=body,
+        fused=fused,
+        triton_meta=kernel.triton_meta,
+        inductor_meta=kernel.inductor_meta,
+        device_type=device.type,
+    )
+
+
+def _overwritten(kernel: TemplateKernel) -> list[str]:
+    """Arguments that hold something when the kernel is called, and that it writes to: to be timed again and
+    again it gets copies of them."""
+    argdefs, call_args, _, _ = kernel.args.python_argdefs()
+    memory = {argument.name: str(value) for argument, value in zip(argdefs, call_args, strict=True)}
+    found = {
+        inplace.inner_name
+        for inplace in kernel.args.inplace_buffers.values()
+        if not isinstance(inplace, RemovedArg)
+    }
+    for name, inner in kernel.args.output_buffers.items():
+        if isinstance(inner, RemovedArg):
+            continue
+        buffer = V.graph.name_to_buffer.get(name)
+        mutates = buffer is not None and isinstance(buffer.get_output_spec(), MutationLayout)
+        shared = list(memory.values()).count(memory[inner]) > 1
+        if buffer is None or mutates or shared or memory[inner] != name:
+            found.add(inner)
+    return sorted(found)
+
+
+def launch_meta(source: TritonSource, device: torch.device) -> dict[str, Any]:
+    """The grid of each config, for a launcher in Python and in C++, and which arguments are constants."""
+    processors = INTERPRETED_PROCESSORS
+    if device.type != "cpu":
+        processors = DeviceProperties.create(device).multi_processor_count
+    grids = {config.constants: programs(config, processors) for config in source.configs}
+    return {
+        "grid_type": "PrecomputedGrid",
+        "precomputed_grids": [
+            {
+                "config": dict(constants),
+                "python": [python, "1", "1"],
+                "cpp": [cpp, "1", "1"],
+                "python_slow": [python, "1", "1"],
+            }
+            for constants, (python, cpp) in grids.items()
+        ],
+        "extra_launcher_args": [],
+        "declared_constexpr_names": [name for name, _ in source.configs[0].constants],
+    }
+
+
+def programs(config: Config, processors: int) -> tuple[str, str]:
+    """How many programs a launch has, in Python and in C++."""
+    python, cpp = extents.python(config.grid), extents.cpp(config.grid)
+    if not config.persistent:
+        # The launcher in C++ has 32 bits for it: what is more than a GPU takes must stay so.
+        return python, cpp if isinstance(config.grid, int) else f"std::min<int64_t>({cpp}, {MOST_PROGRAMS})"
+    most = max(processors // (config.num_ctas or 1), 1)
+    return f"min({python}, {most})", f"std::min<int64_t>({cpp}, {most})"
+
+
+def module_text(
+    *,
+    name: str,
+    arguments: Sequence[str],
+    configs: Sequence[Config],
+    body: Sequence[tuple[int, Written]],
+    triton_meta: Mapping[str, Any],
+    inductor_meta: Mapping[str, Any],
+    device_type: str,
+    fused: Collection[str] = (),
+) -> str:
+    read = {name for _, line in body if isinstance(line, ast.AST) for name in syntax.reads(line)}
+    used = [name for name in INTRINSICS if name in read or name in fused]
+    others = FOR_HIP if triton_meta["device"].type == "hip" else {}
+    imported = [f"{others[name]} as {name}" if name in others else name for name in used]
+    intrinsics = f"from tdsl.lower.runtime.intrinsics import {', '.join(imported)}"
+    lines = [
+        "import triton",
+        "from torch._inductor.runtime import triton_helpers, triton_heuristics",
+        "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
+        *(INTERPRETED if device_type == "cpu" else COMPILED),
+        *([intrinsics] if used and device_type != "cpu" else []),
+        "",
+        *(["@interpreted"] if device_type == "cpu" else []),
+        "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
+        "    size_hints=None,",
+        OPENING,
+        *(f"        {_spell_config(config)}," for config in configs),
+        CLOSING,
+        f"    triton_meta={dict(triton_meta)!r},",
+        "    heuristic_type=HeuristicType.TEMPLATE,",
+        "    filename=__file__,",
+        f"    inductor_meta={dict(inductor_meta)!r},",
+        "    custom_kernel=True,",
+        ")",
+        "@triton.jit",
+        f"def {name}({', '.join(arguments)}):",
+        *("    " * (indent + 1) + _written(line) for indent, line in body),
+    ]
+    # The wrapper holds this text between ''' on lines of their own. Asked for with exactly what stands there,
+    # a compile worker that began early is found again, and does not begin twice.
+    text = "\n" + "\n".join(lines) + "\n"
+    assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
+    return text
+
+
+def _written(line: Written) -> str:
+    return line if isinstance(line, str) else syntax.printed(line)
+
+
+def _spell_config(config: Config) -> str:
+    options = {
+        "num_warps": config.num_warps,
+        "num_stages": config.num_stages,
+        "num_ctas": config.num_ctas,
+        "maxnreg": config.maxnreg,
+    }
+    given = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
+    return f"triton.Config({dict(config.constants)!r}{given})"

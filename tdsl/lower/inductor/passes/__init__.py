@@ -1,0 +1,1 @@
+"""Changes of a graph's nodes before or while they are scheduled."""

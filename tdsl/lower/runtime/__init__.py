@@ -1,0 +1,1 @@
+"""What the module of a compiled kernel may import, and nothing else: other processes and saved packages do."""
