@@ -97,7 +97,10 @@ def fuzz(pool: Pool, seed: int, indices: range, save: bool, seconds: float | Non
     for answer in pool.run(tasks()):
         tally.add(answer)
         if answer.kind == "pytorch":
-            print(f"wrong without templates, too: --seed {seed} --only {answer.task.index}", flush=True)
+            what = answer.message.replace("\n", " ")[:200]
+            print(
+                f"wrong without templates, too: --seed {seed} --only {answer.task.index}: {what}", flush=True
+            )
         elif answer.kind != "ok":
             failures.append(answer)
             print(

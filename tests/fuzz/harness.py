@@ -485,14 +485,15 @@ def check(case: Case, device: Any) -> Statistics:
         text = f"{type(error).__name__}: {error}".strip()
         refused = "TdslError" in type(error).__name__ or "TdslError" in text or "error[" in text
         ours = refused and not (case.unbacked and "data-dependent" in text)
-        if not ours and _is_wrong_without_templates(case, torch.device(device), refused=True):
+        if not ours and _is_wrong_without_templates(case, torch.device(device), refused=text):
             raise Failure("pytorch", text[:300]) from error
         # Inductor's own words come first, what it wraps in the middle, and advice at the end.
         raise Failure("refused" if refused else "crash", text[:3000]) from error
 
 
-def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: bool = False) -> bool:
-    """Whether the compiled program differs from eager (or is refused) also with a reference in place of each template.
+def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: str = "") -> bool:
+    """Whether the compiled program differs from eager also with a reference in place of each template, or is refused for
+    the reason that the text `refused` gives.
 
     PyTorch 2.13 moves what reads a view behind a write in place to it (`reorder_for_locality`, on a CPU).
     It rounds here like eager: else its own epilogues, unrounded by default, would excuse a template's.
@@ -501,7 +502,7 @@ def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: bo
     compiled = torch.compile(
         lambda *args: case.program(references, *args),
         dynamic=case.dynamic,
-        fullgraph=refused,  # as it was asked of the program that was refused
+        fullgraph=bool(refused),  # as it was asked of the program that was refused
         options={"emulate_precision_casts": True},
     )
     torch._dynamo.reset()
@@ -512,9 +513,17 @@ def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: bo
                 _run(case, compiled, at_run, run, device, expected, "without templates: ")
     except Failure as failure:
         return failure.kind == "mismatch" and not refused
-    except Exception:
-        return refused
+    except Exception as error:
+        return bool(_reasons(refused) & _reasons(f"{type(error).__name__}: {error}"))
     return False
+
+
+def _reasons(text: str) -> set[str]:
+    """What two refusals of one program have in common: a size that nobody knows, or the class of an error, which Inductor
+    wraps in others."""
+    classes = set(re.findall(r"\b(\w+(?:Error|Exception|Unsupported))\b:", text))
+    wrappers = {"BackendCompilerFailed", "InductorError", "LoweringException", "TorchRuntimeError"}
+    return (classes - wrappers) | ({"data-dependent"} if "data-dependent" in text else set())
 
 
 def _check(case: Case, device: torch.device) -> Statistics:

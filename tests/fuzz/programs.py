@@ -1105,7 +1105,7 @@ class Builder:
             exact=self.exact,
             signed=self.mode == "signed",
             dynamic=None if self.dynamic else False,
-            eager=rng.random() < (0.5 if "overlapping" in self.features else 0.12),
+            eager=rng.random() < (1 if "overlapping" in self.features else 0.12),
             again=rng.random() < 0.3 or any("accumulate" in made.text for made in self.templates),
             tolerance=max(t.tolerance for t in unique.values()) * 4,
             unbacked=unbacked,

@@ -241,7 +241,7 @@ NOT_PROVOKED = {
 def test_every_reason_is_provoked():
     said = [case[4] for case in CASES.values() if case[4] is not None]
     unseen = set()
-    for file in (Path(tdsl.__file__).parent / "lower" / "inductor").glob("*.py"):
+    for file in (Path(tdsl.__file__).parent / "lower" / "inductor").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Reason":
                 (text,) = (word.value for word in node.keywords if word.arg == "text")
