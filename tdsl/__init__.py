@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from tdsl.diagnostics import TdslError
 from tdsl.refusal import Refusal, refusals
+from tdsl.version import __version__
 
 if TYPE_CHECKING:
     from tdsl.api import Template, template
 
 __all__ = ["Refusal", "TdslError", "Template", "__version__", "refusals", "template"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

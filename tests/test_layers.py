@@ -18,6 +18,7 @@ DATA = {
     "source",
     "diagnostics",
     "types",
+    "version",
     "ast",
     "ir",
     "ir_text",
@@ -31,6 +32,7 @@ ALLOWED = {
     "types": set(),
     "builtins": set(),
     "options": set(),
+    "version": set(),
     "foreign": {"builtins"},
     "diagnostics": {"source"},
     "ast": {"source"},
@@ -49,7 +51,7 @@ ALLOWED = {
     "testing": DATA | PASSES | {"pipeline", "operators"},
     "cli": DATA | PASSES | {"pipeline", "testing"},
     "__main__": {"cli"},
-    "__init__": {"api", "diagnostics", "refusal"},
+    "__init__": {"api", "diagnostics", "refusal", "version"},
 }
 HEAVY = {"torch", "triton", "sympy"}
 MAY_BE_HEAVY = ("api.py", "operators.py", "testing.py", "lower/inductor/", "lower/runtime/")

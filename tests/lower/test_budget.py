@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tdsl.lower import lower
-from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.facts.contiguous import contiguous
 from tdsl.pipeline import load
 from tdsl.source import Source

@@ -18,14 +18,15 @@ from typing_extensions import assert_never
 from tdsl import ir
 from tdsl.lower.emit import syntax
 from tdsl.lower.emit.expressions import Expressions
+from tdsl.lower.emit.lanes import along
 from tdsl.lower.emit.points import Points
 from tdsl.lower.emit.tiles import Tiles
 from tdsl.lower.emit.triton import Pointer, TritonSource
 from tdsl.lower.emit.values import Value
 from tdsl.lower.emit.writer import Writer
 from tdsl.lower.facts.binding import Binding
+from tdsl.lower.facts.budget import specialize
 from tdsl.lower.facts.overflow import wide_enough
-from tdsl.lower.facts.specialization import Specialization
 from tdsl.types import WEAK_FLOAT
 
 
@@ -40,12 +41,17 @@ def lower(kernel: ir.Kernel, binding: Binding) -> TritonSource:
 class _Emission:
     def __init__(self, kernel: ir.Kernel, binding: Binding) -> None:
         self.kernel = kernel
-        self.specialization = Specialization(kernel, wide_enough(kernel, binding))
+        self.specialization = specialize(kernel, wide_enough(kernel, binding))
         self.writer = Writer()
         self.tiles = Tiles(self.specialization, self.writer)
         self.points = Points(self.specialization, self.writer, self.tiles)
         self.expressions = Expressions(
-            self.specialization, self.writer, self.tiles, self.points.load, self.points.rely
+            self.specialization,
+            self.writer,
+            self.tiles,
+            load=self.points.load,
+            rely=self.points.rely,
+            along=lambda expr: along(self.expressions, expr),
         )
         self.tiles.emit = self.expressions.emit
         self.points.expressions = self.expressions

@@ -20,7 +20,7 @@ from typing_extensions import assert_never
 
 from tdsl import ir
 from tdsl.builtins import ELEMENTWISE, REDUCTIONS, SCANS
-from tdsl.lower.emit import lanes, syntax
+from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import integer, neutral_of, triton_dtype
 from tdsl.lower.emit.syntax import binary, call, quote
 from tdsl.lower.emit.tiles import Tiles
@@ -58,15 +58,17 @@ _PRECISE = ("f32",)  # the dtypes that `input_precision` means something for
 
 
 class Expressions:
-    """`load` emits a load point; it is given by whoever knows points."""
+    """`load` emits a load point, `along` what sees lanes together; they are given by whoever knows of those."""
 
     def __init__(
         self,
         specialization: Specialization,
         writer: Writer,
         tiles: Tiles,
+        *,
         load: Callable[[ir.Load], Value],
         rely: Callable[[frozenset[str], ir.Tile], None],
+        along: Callable[[ir.Along], Value],
     ) -> None:
         self.specialization = specialization
         self.writer = writer
@@ -75,6 +77,7 @@ class Expressions:
         self.reassigned: frozenset[str] = frozenset()
         self._load = load
         self._rely = rely
+        self._along = along
         self._intervals = Intervals(specialization)
 
     def emit(self, expr: ir.Expr) -> Value:
@@ -112,7 +115,7 @@ class Expressions:
             case ir.Scan():
                 return self._scan(expr)
             case ir.Along():
-                return lanes.along(self, expr)
+                return self._along(expr)
             case ir.Dot():
                 return self._dot(expr, None)
             case ir.Fill():

@@ -12,17 +12,14 @@ from __future__ import annotations
 import ast
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from tdsl import ir
 from tdsl.lower.emit import syntax
+from tdsl.lower.emit.expressions import Expressions
 from tdsl.lower.emit.functions import triton_dtype
 from tdsl.lower.emit.syntax import binary, call, quote
 from tdsl.lower.emit.values import Value, aligned, permuted
 from tdsl.types import DTYPES, GREATEST, LEAST
-
-if TYPE_CHECKING:
-    from tdsl.lower.emit.expressions import Expressions
 
 _NAN = {"f32": 0x7FC00000, "f64": 0x7FF8000000000000}
 

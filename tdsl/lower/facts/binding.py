@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.facts.extents import Arithmetic, Extent, Signed
 
 

@@ -13,35 +13,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tdsl import ir
-from tdsl.lower.facts.candidates import Candidate
+from tdsl.lower.facts.binding import Binding
+from tdsl.lower.facts.candidates import Budget, Candidate
+from tdsl.lower.facts.specialization import Specialization
 from tdsl.types import DTYPES
-
-if TYPE_CHECKING:
-    from tdsl.lower.facts.specialization import Specialization
 
 log = logging.getLogger(__name__)
 
 WGMMA_ROWS = 64  # the least that an asynchronous matrix product multiplies
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What a device gives to one program, and how many candidates may be compiled for it.
-
-    `shared_memory` in bytes, `registers` in words of 32 bits a thread; None: not known, nothing is dropped
-    for it. `asynchronous`: products read their operands from shared memory while the next loads arrive,
-    so that each pipeline stage has a copy (WGMMA); else the last stage has none.
-    """
-
-    most: int
-    shared_memory: int | None = None
-    registers: int | None = None
-    warp_size: int = 32
-    asynchronous: bool = False
+def specialize(kernel: ir.Kernel, binding: Binding) -> Specialization:
+    """A kernel and a binding, put together, with the candidates that the binding's budget leaves."""
+    whole = Specialization(kernel, binding)
+    return whole if binding.budget is None else whole.narrowed(affordable(whole, binding.budget))
 
 
 def affordable(specialization: Specialization, budget: Budget) -> tuple[Candidate, ...]:

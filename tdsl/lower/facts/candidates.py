@@ -48,3 +48,19 @@ class Config:
     maxnreg: int | None
     grid: Extent  # number of tiles, over size arguments, constants inlined
     persistent: bool  # a program for each multiprocessor, if there are as many tiles; else one for each tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a device gives to one program, and how many candidates may be compiled for it.
+
+    `shared_memory` in bytes, `registers` in words of 32 bits a thread; None: not known, nothing is dropped
+    for it. `asynchronous`: products read their operands from shared memory while the next loads arrive,
+    so that each pipeline stage has a copy (WGMMA); else the last stage has none.
+    """
+
+    most: int
+    shared_memory: int | None = None
+    registers: int | None = None
+    warp_size: int = 32
+    asynchronous: bool = False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.facts.binding import Binding, TensorArg
-from tdsl.lower.facts.budget import affordable
 from tdsl.lower.facts.candidates import PERSISTENT, SUBTILES, TMA, Candidate, Config, Scalar
 from tdsl.lower.facts.extents import Arithmetic, Extent, Signed, ceildiv, combine, multiply, product
 from tdsl.lower.facts.extents import evaluate as evaluate_extent
@@ -46,11 +46,24 @@ class Specialization:
         self.real = "f64" if any(map(self._is_double, ir.walk(kernel))) else "f32"
         self.candidates = tuple(self._candidates())
         self._check_blocks()
-        if binding.budget is not None:
-            self.candidates = affordable(self, binding.budget)
-        self.subtiled = any(self._subtiles(candidate) > 1 for candidate in self.candidates)
-        self.persistent = any(map(_is_persistent, self.candidates))
-        self.tma = any(map(_has_tma, self.candidates))
+
+    def narrowed(self, candidates: Sequence[Candidate]) -> Specialization:
+        """The same for some of its candidates."""
+        made = copy.copy(self)
+        made.candidates = tuple(candidates)
+        return made
+
+    @property
+    def subtiled(self) -> bool:
+        return any(self._subtiles(candidate) > 1 for candidate in self.candidates)
+
+    @property
+    def persistent(self) -> bool:
+        return any(map(_is_persistent, self.candidates))
+
+    @property
+    def tma(self) -> bool:
+        return any(map(_has_tma, self.candidates))
 
     def tensor(self, name: str) -> TensorArg:
         arg = self.binding.tensors[name]

@@ -10,7 +10,7 @@ made it and with what reads it, like any other. What the kernel looks like is `k
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,6 @@ from tdsl.lower.inductor.compat.names import (
     MultiOutput,
     MultiOutputLayout,
     OrderedSet,
-    PartialRender,
     ReadWrites,
     TemplateBuffer,
     TensorBox,
@@ -62,6 +61,7 @@ class TemplateCall(TemplateBuffer):
         results: Sequence[Result],
         size_arguments: Mapping[sympy.Expr, str],
         size_hints: Mapping[str, int],
+        make_kernel_render: Callable[..., Any],
     ) -> None:
         self.kernel = kernel
         self.source = source
@@ -82,7 +82,7 @@ class TemplateCall(TemplateBuffer):
         super().__init__(
             layout=MultiOutputLayout(device=self.primary.device) if several else self.primary,
             inputs=unique,
-            make_kernel_render=_make_kernel_render,
+            make_kernel_render=make_kernel_render,
             named_inputs=points,
             **prologues,
         )
@@ -235,15 +235,3 @@ def _closed_results(source: TritonSource, results: Sequence[Result]) -> dict[str
 
 def _shown(sizes: Sequence[sympy.Expr]) -> str:
     return f"[{', '.join(map(str, sizes))}]"
-
-
-def _make_kernel_render(call: TemplateCall, hint_override: int | None = None):  # type: ignore[no-untyped-def]
-    from tdsl.lower.inductor.kernel import TemplateKernel
-
-    kernel = TemplateKernel(call)
-
-    def render() -> PartialRender:
-        kernel._setup_fusion_hooks()
-        return PartialRender("", kernel.render_hooks)
-
-    return kernel, render

@@ -53,7 +53,7 @@ from tdsl.lower.inductor.compat.names import (
 )
 from tdsl.lower.inductor.fusion.placement import Placement, place, store_positions, tiles_of
 from tdsl.lower.inductor.fusion.zeros import Zeros
-from tdsl.lower.inductor.module import Written, kernel_module
+from tdsl.lower.inductor.module import Written, compiled_launch
 from tdsl.types import converts_through_f32
 
 
@@ -447,7 +447,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         with V.set_kernel_handler(self):
             self._texts = {key: hook() for key, hook in self.render_hooks.items()}
             fused = {name for text in self._texts.values() for name in syntax.reads(ast.parse(text))}
-            source = kernel_module(self, self._body(), fused)
+            body, record = self._body(), compiled_launch(self, self.call)
+            self.triton_meta, self.inductor_meta = dict(record.triton_meta), dict(record.inductor_meta)
+            source = record.module(body, fused)
         self.render_hooks = {key: lambda text=text: text for key, text in self._texts.items()}
         return PartialRender(source, self.render_hooks)
 
@@ -567,6 +569,17 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             triton_meta=self.triton_meta,
             inductor_meta=self.inductor_meta,
         )
+
+
+def make_kernel_render(call: TemplateCall, hint_override: int | None = None) -> Any:
+    """What Inductor asks a template's buffer for: its kernel, and what gives the kernel's text."""
+    kernel = TemplateKernel(call)
+
+    def render() -> PartialRender:
+        kernel._setup_fusion_hooks()
+        return PartialRender("", kernel.render_hooks)
+
+    return kernel, render
 
 
 def _fit_in_32_bits(nodes: Sequence[BaseSchedulerNode]) -> bool:

@@ -22,13 +22,13 @@ import tdsl.lower
 from tdsl import ir
 from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot, TritonSource
 from tdsl.lower.facts.binding import Binding, TensorArg
-from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.facts.extents import evaluate
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import discard_broken_module
-from tdsl.lower.inductor.compat.names import AsyncCompile, DeviceProperties, TritonKernel, raw_stream
-from tdsl.lower.inductor.module import Written, launch_meta, module_text
-from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead, tuning_key
+from tdsl.lower.inductor.compat.names import AsyncCompile, raw_stream
+from tdsl.lower.inductor.module import Written, launch_record
+from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead
 from tdsl.signature import Resolution
 
 ALIGNMENT = 16  # bytes, and elements: what Triton wants to know of pointers and integers
@@ -188,38 +188,26 @@ def _compile(call: _Call, device: torch.device) -> _Entry | None:
     constants = [name for name, _ in source.configs[0].constants]
     arguments = [*signature, *(f"{name}: tl.constexpr" for name in constants)]
     signature |= dict.fromkeys(constants, "constexpr")
-    interpreted = device.type == "cpu"
-    triton_meta = {
-        "signature": signature,
-        "device": DeviceProperties.create(device),
-        "constants": {},
-        "configs": [{(i,): [["tt.divisibility", ALIGNMENT]] for i, hint in enumerate(hints) if hint}],
-        **({} if interpreted else TritonKernel.triton_meta_common()),
-    }
-    accumulated = tuple(pointer.name for pointer in source.pointers if pointer.accumulated)
-    if accumulated:
-        triton_meta["reset_to_zero"] = accumulated
     inout = {param.name for param in call.kernel.params if isinstance(param, ir.Tensor) and param.inout}
     name = f"triton_tdsl_{source.name}"
-    inductor_meta = {
-        **launch_meta(source, device),
-        "tuning": tuning_key(device, call.kernel, sizes if len(source.configs) > 1 else {}),
-        "kernel_name": name,
-        "mutated_arg_names": [pointer.name for pointer in source.pointers if pointer.param in inout],
-        "optimize_mem": True,
-        **({} if interpreted else TritonKernel.inductor_meta_common()),
-    }
-    text = module_text(
+    record = launch_record(
+        source,
+        call.kernel,
+        device,
         name=name,
+        shown=name,
         arguments=arguments,
-        configs=source.configs[:1] if interpreted else source.configs,
-        body=_body(source, call.aligned),
-        triton_meta=triton_meta,
-        inductor_meta=inductor_meta,
-        device_type=device.type,
+        signature=signature,
+        constants={},
+        attributes={(i,): [["tt.divisibility", ALIGNMENT]] for i, hint in enumerate(hints) if hint},
+        reset=[pointer.name for pointer in source.pointers if pointer.accumulated],
+        overwritten=[pointer.name for pointer in source.pointers if pointer.param in inout],
+        sizes=sizes,
+        frees=True,
     )
+    text = record.module(_body(source, call.aligned))
     discard_broken_module(text)
-    if not interpreted:
+    if device.type != "cpu":
         compile_ahead(name, text)
     made = AsyncCompile().triton(name, text, device.type)
     return _Entry(source, made if hasattr(made, "run") else made.result())

@@ -37,6 +37,7 @@ from tdsl.lower.inductor.compat.names import (
     sympy,
     sympy_product,
 )
+from tdsl.lower.inductor.kernel import make_kernel_render
 from tdsl.lower.inductor.launch import static_sizes
 from tdsl.lower.inductor.tuning import budget_of
 
@@ -80,6 +81,7 @@ def lower_call(
         results=results,
         size_arguments=sizes.arguments,
         size_hints=sizes.hints,
+        make_kernel_render=make_kernel_render,
     )
     made = call.boxes()
     return [made[result.param] for result in results]

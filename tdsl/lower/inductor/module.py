@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from tdsl import ir
 from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import INTRINSICS
 from tdsl.lower.emit.triton import TritonSource
 from tdsl.lower.facts import extents
 from tdsl.lower.facts.candidates import Config
+from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.compat.names import (
     ArgName,
     ConstexprArg,
     DeviceProperties,
+    ExternalTritonTemplateKernel,
     MutationLayout,
     Placeholder,
     RemovedArg,
@@ -36,9 +40,6 @@ from tdsl.lower.inductor.compat.names import (
 )
 from tdsl.lower.inductor.tuning import CLOSING, OPENING, tuning_key
 from tdsl.lower.runtime.intrinsics import FOR_HIP
-
-if TYPE_CHECKING:
-    from tdsl.lower.inductor.kernel import TemplateKernel
 
 # What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.
 INTERPRETED_PROCESSORS = 4
@@ -61,54 +62,105 @@ INTERPRETED = (
 Written = ast.AST | str | None
 
 
-def kernel_module(kernel: TemplateKernel, body: Sequence[tuple[int, Written]], fused: Collection[str]) -> str:
-    """The text of `kernel`'s module, with places for what is fused, which reads the names `fused`. Leaves what a launch needs in the kernel's two `_meta` tables."""
-    argdefs, _, signature, _ = kernel.args.python_argdefs()
-    source = kernel.call.source
-    for name, _value in source.configs[0].constants:
-        signature.append(ConstexprArg(name))
-        argdefs.append(ArgName(name, is_constexpr=True))
-    device = V.graph.get_current_device_or_throw()
-    kernel.triton_meta = {
-        "signature": signature_to_meta(
-            signature, size_dtype=kernel.index_dtype, argdefs=argdefs, is_template=True
-        ),
+@dataclass(frozen=True, kw_only=True)
+class LaunchRecord:
+    """All that is known of a kernel's launch, made once: its own module, Inductor's call of it, the tuning and the C++
+    wrapper read it.
+
+    `arguments` are those of the `def` line; `triton_meta` and `inductor_meta` are what Inductor calls them.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    configs: Sequence[Config]
+    triton_meta: Mapping[str, Any]
+    inductor_meta: Mapping[str, Any]
+    device: torch.device
+
+    def module(self, body: Sequence[tuple[int, Written]], fused: Collection[str] = ()) -> str:
+        """The text of the kernel's module, with places for what is fused, which reads the names `fused`."""
+        return _module_text(self, body, fused)
+
+
+def launch_record(
+    source: TritonSource,
+    kernel: ir.Kernel,
+    device: torch.device,
+    *,
+    name: str,
+    shown: str,
+    arguments: Sequence[str],
+    signature: Mapping[str, str],
+    constants: Mapping[str, int],
+    attributes: Mapping[Any, Any],
+    reset: Sequence[str],
+    overwritten: Sequence[str],
+    sizes: Mapping[str, int],
+    frees: bool,
+) -> LaunchRecord:
+    """`signature`: the type of each argument; `attributes`: which are divisible by 16; `reset`: those that are zeroed before
+    each run that is timed; `overwritten`: those that are copied for it; `sizes`: likely ones, for the tuning; `frees`: whether a run that is timed
+    may move other tensors out of the GPU's memory; `shown`: the name in profiles."""
+    compiled = device.type != "cpu"
+    triton_meta = {
+        "signature": dict(signature),
         "device": DeviceProperties.create(device),
-        "constants": {argdefs[i].name: 1 for i in equal_1_arg_indices(signature)},
-        "configs": [config_of(signature)],
-        **TritonKernel.triton_meta_common(),
+        "constants": dict(constants),
+        "configs": [attributes],
+        **(TritonKernel.triton_meta_common() if compiled else {}),
+        **({"reset_to_zero": tuple(reset)} if reset else {}),
     }
-    accumulated = [
-        kernel.args.output_buffers[kernel.call.result_buffers[pointer.param]]
-        for pointer in source.pointers
-        if pointer.accumulated
-    ]
-    if accumulated:
-        kernel.triton_meta["reset_to_zero"] = tuple(map(str, accumulated))
-    kernel.inductor_meta = {
+    inductor_meta = {
         **launch_meta(source, device),
-        "tuning": tuning_key(
-            device, kernel.call.kernel, kernel.call.size_hints if len(source.configs) > 1 else {}
-        ),
-        "kernel_name": str(Placeholder.DESCRIPTIVE_NAME),
-        "mutated_arg_names": _overwritten(kernel),
-        "optimize_mem": V.graph.is_inference or V.graph.is_backward,
-        **({} if device.type == "cpu" else TritonKernel.inductor_meta_common()),
+        "tuning": tuning_key(device, kernel, sizes if len(source.configs) > 1 else {}),
+        "kernel_name": shown,
+        "mutated_arg_names": [*overwritten],
+        "optimize_mem": frees,
+        **(TritonKernel.inductor_meta_common() if compiled else {}),
     }
-    return module_text(
-        name=str(Placeholder.KERNEL_NAME),
-        arguments=[argument.full_name() for argument in argdefs],
+    return LaunchRecord(
+        name=name,
+        arguments=arguments,
         # Nothing is tuned in the interpreter: it runs the first config.
-        configs=source.configs[:1] if device.type == "cpu" else source.configs,
-        body=body,
-        fused=fused,
-        triton_meta=kernel.triton_meta,
-        inductor_meta=kernel.inductor_meta,
-        device_type=device.type,
+        configs=source.configs if compiled else source.configs[:1],
+        triton_meta=triton_meta,
+        inductor_meta=inductor_meta,
+        device=device,
     )
 
 
-def _overwritten(kernel: TemplateKernel) -> list[str]:
+def compiled_launch(kernel: ExternalTritonTemplateKernel, call: TemplateCall) -> LaunchRecord:
+    """The launch of a call in a compiled graph, whose arguments Inductor has named."""
+    argdefs, _, signature, _ = kernel.args.python_argdefs()
+    source = call.source
+    for name, _value in source.configs[0].constants:
+        signature.append(ConstexprArg(name))
+        argdefs.append(ArgName(name, is_constexpr=True))
+    reset = [
+        str(kernel.args.output_buffers[call.result_buffers[pointer.param]])
+        for pointer in source.pointers
+        if pointer.accumulated
+    ]
+    return launch_record(
+        source,
+        call.kernel,
+        V.graph.get_current_device_or_throw(),
+        name=str(Placeholder.KERNEL_NAME),
+        shown=str(Placeholder.DESCRIPTIVE_NAME),
+        arguments=[argument.full_name() for argument in argdefs],
+        signature=signature_to_meta(
+            signature, size_dtype=kernel.index_dtype, argdefs=argdefs, is_template=True
+        ),
+        constants={argdefs[i].name: 1 for i in equal_1_arg_indices(signature)},
+        attributes=config_of(signature),
+        reset=reset,
+        overwritten=_overwritten(kernel),
+        sizes=call.size_hints,
+        frees=V.graph.is_inference or V.graph.is_backward,
+    )
+
+
+def _overwritten(kernel: ExternalTritonTemplateKernel) -> list[str]:
     """Arguments that hold something when the kernel is called, and that it writes to: to be timed again and
     again it gets copies of them."""
     argdefs, call_args, _, _ = kernel.args.python_argdefs()
@@ -161,43 +213,34 @@ def programs(config: Config, processors: int) -> tuple[str, str]:
     return f"min({python}, {most})", f"std::min<int64_t>({cpp}, {most})"
 
 
-def module_text(
-    *,
-    name: str,
-    arguments: Sequence[str],
-    configs: Sequence[Config],
-    body: Sequence[tuple[int, Written]],
-    triton_meta: Mapping[str, Any],
-    inductor_meta: Mapping[str, Any],
-    device_type: str,
-    fused: Collection[str] = (),
-) -> str:
+def _module_text(record: LaunchRecord, body: Sequence[tuple[int, Written]], fused: Collection[str]) -> str:
+    interpreted = record.device.type == "cpu"
     read = {name for _, line in body if isinstance(line, ast.AST) for name in syntax.reads(line)}
     used = [name for name in INTRINSICS if name in read or name in fused]
-    others = FOR_HIP if triton_meta["device"].type == "hip" else {}
+    others = FOR_HIP if record.triton_meta["device"].type == "hip" else {}
     imported = [f"{others[name]} as {name}" if name in others else name for name in used]
     intrinsics = f"from tdsl.lower.runtime.intrinsics import {', '.join(imported)}"
     lines = [
         "import triton",
         "from torch._inductor.runtime import triton_helpers, triton_heuristics",
         "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
-        *(INTERPRETED if device_type == "cpu" else COMPILED),
-        *([intrinsics] if used and device_type != "cpu" else []),
+        *(INTERPRETED if interpreted else COMPILED),
+        *([intrinsics] if used and not interpreted else []),
         "",
-        *(["@interpreted"] if device_type == "cpu" else []),
-        "@triton_heuristics.cached_autotune(" if device_type == "cpu" else "@template_autotune(",
+        *(["@interpreted"] if interpreted else []),
+        "@triton_heuristics.cached_autotune(" if interpreted else "@template_autotune(",
         "    size_hints=None,",
         OPENING,
-        *(f"        {_spell_config(config)}," for config in configs),
+        *(f"        {_spell_config(config)}," for config in record.configs),
         CLOSING,
-        f"    triton_meta={dict(triton_meta)!r},",
+        f"    triton_meta={dict(record.triton_meta)!r},",
         "    heuristic_type=HeuristicType.TEMPLATE,",
         "    filename=__file__,",
-        f"    inductor_meta={dict(inductor_meta)!r},",
+        f"    inductor_meta={dict(record.inductor_meta)!r},",
         "    custom_kernel=True,",
         ")",
         "@triton.jit",
-        f"def {name}({', '.join(arguments)}):",
+        f"def {record.name}({', '.join(record.arguments)}):",
         *("    " * (indent + 1) + _written(line) for indent, line in body),
     ]
     # The wrapper holds this text between ''' on lines of their own. Asked for with exactly what stands there,

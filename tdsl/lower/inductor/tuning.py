@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-import tdsl
 from tdsl import ir
-from tdsl.lower.facts.budget import Budget
+from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.inductor.compat.names import AsyncCompile, CompiledTritonKernels, PyCodeCache, inductor_config
 from tdsl.lower.runtime.names import AutotuneCache
+from tdsl.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def tuning_key(device: torch.device, kernel: ir.Kernel, sizes: Mapping[str, int]
     """What a winner depends on and a kernel's text would not say. `sizes`: likely ones, by argument."""
     template = hashlib.sha256(f"{kernel.source.text}\0{kernel.name}".encode("utf-8", "surrogatepass"))
     return {
-        "tdsl": tdsl.__version__,
+        "tdsl": __version__,
         "template": f"{kernel.name} {template.hexdigest()[:16]}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "sizes": {name: bucket(size) for name, size in sizes.items()},

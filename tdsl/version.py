@@ -1,0 +1,3 @@
+"""Which tdsl this is."""
+
+__version__ = "0.1.0"
