@@ -721,7 +721,7 @@ class Builder:
             for name in re.findall(r"[A-Z]", token)
         }
         given: list[tuple[Param, Value | str]] = []
-        overlapping = self.overlapping(made, binding) if rng.random() < 0.3 else {}
+        overlapping = self.overlapping(made, binding) if rng.random() < 0.8 else {}
         for param in made.params:
             if param.name in overlapping:
                 given.append((param, overlapping[param.name]))
@@ -994,7 +994,7 @@ class Builder:
         self.features.add("overlapping")
         found = {}
         cuts = rng.sample(["2:", "1:-1", ":-2"], 2)
-        if rng.random() < 0.4:
+        if rng.random() < 0.2:
             cuts[1] = cuts[0]
         for param, cut in zip((written, read), cuts, strict=True):
             text = ", ".join(cut if at == d else ":" for at in range(len(dims)))
