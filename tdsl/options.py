@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """`default`: what it is where a config does not say; None: what the device has. `launch`: Triton reads it; else the
+    """`default`: what it is where a config does not say; None: nothing, the compiler decides. `launch`: Triton reads it; else the
     kernel's body does, as a constant."""
 
     values: tuple[int, ...]

@@ -522,7 +522,7 @@ def _reasons(text: str) -> set[str]:
     """What two refusals of one program have in common: a size that nobody knows, or the class of an error, which Inductor
     wraps in others."""
     classes = set(re.findall(r"\b(\w+(?:Error|Exception|Unsupported))\b:", text))
-    wrappers = {"BackendCompilerFailed", "InductorError", "LoweringException", "TorchRuntimeError"}
+    wrappers = {"InductorError", "LoweringException", "TorchRuntimeError"}
     return (classes - wrappers) | ({"data-dependent"} if "data-dependent" in text else set())
 
 

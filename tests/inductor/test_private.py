@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 from pathlib import Path
 
 import pytest
 
 import tdsl
+from tdsl.lower.emit.functions import INTRINSICS
 from tdsl.lower.inductor.compat import names as private
 from tdsl.lower.runtime import names as private_runtime
 from tests.house import modules, overridden
@@ -112,6 +114,23 @@ CALLED = {
 @pytest.mark.parametrize("owner, name", [(owner, name) for owner, names in CALLED.items() for name in names])
 def test_method(owner, name):
     assert callable(getattr(owner, name))
+
+
+@pytest.mark.parametrize(
+    "module, names",
+    [
+        ("autotuner", ("template_autotune",)),
+        ("intrinsics", INTRINSICS),
+        (
+            "interpreter",
+            (*(name for name in INTRINSICS if name != "as_stored"), "interpreted", "libdevice", "tl_math"),
+        ),
+    ],
+)
+def test_packages_of_an_earlier_release_find_what_they_import(module, names):
+    there = importlib.import_module(f"tdsl.lower.inductor.{module}")
+    here = importlib.import_module(f"tdsl.lower.runtime.{module}")
+    assert all(getattr(there, name) is getattr(here, name) for name in names)
 
 
 def test_the_arguments_that_ours_take():

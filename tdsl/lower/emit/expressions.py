@@ -53,7 +53,7 @@ from tdsl.types import (
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _FORGETFUL = {">": "above", ">=": "at_least", "<": "below"}  # of NaN: see `intrinsics`
 _DOT_DTYPES = ("i8", "f8e4m3", "f8e5m2", "f16", "bf16", "f32", "f64")
-_SCALAR = syntax.pair(())  # the shape of one
+_SCALAR = syntax.tupled(())  # the shape of one
 _PRECISE = ("f32",)  # the dtypes that `input_precision` means something for
 
 

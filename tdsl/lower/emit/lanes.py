@@ -183,7 +183,9 @@ class _Lanes:
         if not rest and not own:
             place = quote("tl.full((1,), {0}, tl.int32)", place)
         elif len(own) != 1:
-            place = call("tl.reshape", place, syntax.pair([*map(self.tiles.block, rest), self.product(own)]))
+            place = call(
+                "tl.reshape", place, syntax.tupled([*map(self.tiles.block, rest), self.product(own)])
+            )
         found = call("tl.gather", self.repeated(value, own), place, len(rest))
         if not rest and not own:
             found = call("tl.sum", found, 0)
@@ -212,8 +214,8 @@ class _Lanes:
         rows = [*map(self.tiles.block, rest)]
         times = call("tl.cdiv", self.product(own), block)
         apart = syntax.expanded(value.code, [*([True] * len(rest)), False, True])
-        every = call("tl.broadcast_to", apart, syntax.pair([*rows, times, block]))
-        return call("tl.reshape", every, syntax.pair([*rows, binary("*", times, block)]))
+        every = call("tl.broadcast_to", apart, syntax.tupled([*rows, times, block]))
+        return call("tl.reshape", every, syntax.tupled([*rows, binary("*", times, block)]))
 
     # How many
 

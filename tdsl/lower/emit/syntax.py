@@ -129,8 +129,7 @@ def call(function: str, *arguments: Part, **keywords: Part | None) -> ast.expr:
     )
 
 
-def pair(items: Sequence[Part]) -> ast.Tuple:
-    """A tuple of any length."""
+def tupled(items: Sequence[Part]) -> ast.Tuple:
     return ast.Tuple(elts=list(map(tree, items)), ctx=ast.Load())
 
 
@@ -178,10 +177,9 @@ def joined(op: str, operands: Sequence[ast.expr]) -> ast.expr | None:
 
 
 def expanded(node: ast.expr, kept: Sequence[bool]) -> ast.expr:
-    """`node[:, None]`: each dimension that is kept, and one lane along the others."""
+    """`node[:, None]`: each dimension that is kept, and one lane along the others. There are several."""
     index: list[ast.expr] = [ast.Slice() if keep else ast.Constant(value=None) for keep in kept]
-    inside = index[0] if len(index) == 1 else ast.Tuple(elts=index, ctx=ast.Load())
-    return ast.Subscript(value=node, slice=inside, ctx=ast.Load())
+    return ast.Subscript(value=node, slice=ast.Tuple(elts=index, ctx=ast.Load()), ctx=ast.Load())
 
 
 def as_vector(node: ast.expr) -> ast.expr:

@@ -289,7 +289,7 @@ class Tiles:
         return self._blocks[tile.key]
 
     def shape(self, tiles: tuple[ir.Tile, ...]) -> ast.expr:
-        return syntax.pair([*map(self.block, tiles)])
+        return syntax.tupled([*map(self.block, tiles)])
 
     def index(self, tile: ir.Tile) -> Value:
         name = self._names[tile.key, "index"]

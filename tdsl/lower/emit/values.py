@@ -85,7 +85,9 @@ def permuted(value: Value, order: tuple[Tile, ...]) -> Value:
     if len(order) == 2:
         made = syntax.call("tl.trans", value.code)
     else:
-        made = syntax.call("tl.permute", value.code, syntax.pair([value.tiles.index(tile) for tile in order]))
+        made = syntax.call(
+            "tl.permute", value.code, syntax.tupled([value.tiles.index(tile) for tile in order])
+        )
     return replace(value, code=made, tiles=order)
 
 

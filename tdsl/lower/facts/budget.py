@@ -42,7 +42,7 @@ def affordable(specialization: Specialization, budget: Budget) -> tuple[Candidat
     if budget.registers is not None:
         most = budget.registers
         need = _cached(lambda candidate: registers(specialization, candidate, budget))
-        kept = _fitting(name, kept, need, lambda c: min(most, c.option("maxnreg") or most), "registers")
+        kept = _fitting(name, kept, need, lambda c: min(most, c.options.get("maxnreg", most)), "registers")
     for tile in dict.fromkeys(_tiles(specialization.kernel)):
         kept = _covering(name, specialization, tile, kept)
     if len(kept) > budget.most:
@@ -57,7 +57,7 @@ def affordable(specialization: Specialization, budget: Budget) -> tuple[Candidat
 
 def shared_bytes(specialization: Specialization, candidate: Candidate, budget: Budget) -> int:
     """Bytes of shared memory that the loads of the greediest loop of products are staged in."""
-    stages = candidate.option("num_stages") or 1
+    stages = candidate.option("num_stages")
     most = 0
     for dots, loads in _product_loops(specialization.kernel):
         rows = min(
@@ -70,13 +70,13 @@ def shared_bytes(specialization: Specialization, candidate: Candidate, budget: B
         )
         copies = stages if budget.asynchronous and rows >= WGMMA_ROWS else max(stages - 1, 1)
         most = max(most, copies * sum(_bits(specialization, candidate, load.type) for load in loads) // 8)
-    return most // (candidate.option("num_ctas") or 1)
+    return most // candidate.option("num_ctas")
 
 
 def registers(specialization: Specialization, candidate: Candidate, budget: Budget) -> int:
     """Registers a thread for what a loop carries from one step to the next, or for the largest single
     value that is calculated with, whichever is more."""
-    warps, ctas = candidate.option("num_warps") or 1, candidate.option("num_ctas") or 1
+    warps, ctas = candidate.option("num_warps"), candidate.option("num_ctas")
     threads = warps * budget.warp_size * ctas
     bits = 0
     for types in _live_together(specialization.kernel):

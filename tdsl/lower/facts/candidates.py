@@ -1,6 +1,8 @@
 """What is tuned over: one set of block sizes and launch options after the other.
 
-config BLOCK=64, num_warps=8 if N > 64    ->    Candidate, if the condition holds    ->    Config, with its grid
+    config BLOCK=64, num_warps=8 if N > 64    ->    Candidate, if the condition holds    ->    Config, with its grid
+
+And what a device has for one program, which not every candidate fits into.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ class Candidate:
     settings: Mapping[str, Scalar]
     chosen: tuple[str, ...]  # the settings that vary between candidates
 
-    def option(self, name: str) -> int | None:
-        """A launch option, or its default."""
-        return self.options.get(name, OPTIONS[name].default)
+    def option(self, name: str) -> int:
+        """A launch option that has a default, or that default."""
+        default = OPTIONS[name].default
+        assert default is not None, f"{name} has no default"
+        return self.options.get(name, default)
 
     def describe(self) -> str:
         return " ".join(f"{name}={self.settings[name]}" for name in (*self.chosen, *self.options))

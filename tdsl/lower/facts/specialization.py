@@ -210,7 +210,7 @@ class Specialization:
 
     def _subtiles(self, candidate: Candidate) -> int:
         """In how many parts blocks are stored: no more than the smallest has lanes along its last tile."""
-        parts = candidate.option("epilogue_subtile") or 1
+        parts = candidate.option("epilogue_subtile")
         if parts == 1:
             return 1
         stores = (node for node in ir.walk(self.kernel) if isinstance(node, ir.Store))

@@ -1,4 +1,4 @@
-"""tdsl's dtype names, PyTorch's dtypes and Triton's types: one table."""
+"""PyTorch's dtypes, and pointers in a Triton signature, by tdsl's dtype names."""
 
 from __future__ import annotations
 
@@ -17,20 +17,6 @@ TORCH: dict[str, torch.dtype] = {
     "i8": torch.int8,
     "u8": torch.uint8,
     "bool": torch.bool,
-}
-TRITON: dict[str, str] = {
-    "f64": "tl.float64",
-    "f32": "tl.float32",
-    "f16": "tl.float16",
-    "bf16": "tl.bfloat16",
-    "f8e4m3": "tl.float8e4nv",
-    "f8e5m2": "tl.float8e5",
-    "i64": "tl.int64",
-    "i32": "tl.int32",
-    "i16": "tl.int16",
-    "i8": "tl.int8",
-    "u8": "tl.uint8",
-    "bool": "tl.int1",
 }
 SIGNATURE: dict[str, str] = {  # as a pointer in a Triton signature
     "f64": "*fp64",

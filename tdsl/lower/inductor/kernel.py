@@ -9,14 +9,14 @@ Each fusable load point is an input of its own (`<LOAD_INPUT_point>`), each stor
 work that is fused behind one output goes through its one store slot, so a chain, or several consumers, need
 no second kernel.
 
-Which fusions there are is `scheduling`'s business, what goes where `placement`'s; the decorator and the `def` line are `spelling`'s.
+Which fusions there are is `scheduling`'s business, what goes where `placement`'s; the decorator and the `def` line are `module`'s.
 """
 
 from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, cast
 
 import torch
@@ -71,6 +71,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
         self._texts: dict[str, str] = {}  # of the hooks
+        self._names_read: dict[str, set[str]] = {}  # the names that each of them reads
         self._shapes = {slot.param: _shape_text(slot.shape) for slot in call.source.store_slots()}
         # The mask of a dimension's index that is no larger than it must be; the name of its text, or None.
         self._masks: dict[sympy.Symbol, str | None] = {}
@@ -446,10 +447,10 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _finalize_partial_render(self, partial_code: str | PartialRender) -> PartialRender:
         with V.set_kernel_handler(self):
             self._texts = {key: hook() for key, hook in self.render_hooks.items()}
-            fused = {name for text in self._texts.values() for name in syntax.reads(ast.parse(text))}
+            self._names_read = {key: {*syntax.reads(ast.parse(text))} for key, text in self._texts.items()}
             body, record = self._body(), compiled_launch(self, self.call)
             self.triton_meta, self.inductor_meta = dict(record.triton_meta), dict(record.inductor_meta)
-            source = record.module(body, fused)
+            source = record.module(body, set().union(*self._names_read.values()))
         self.render_hooks = {key: lambda text=text: text for key, text in self._texts.items()}
         return PartialRender(source, self.render_hooks)
 
@@ -522,7 +523,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         if not any(names):
             lines.append(assign(xindex, self._zeros(slot.shape)))
         lines += self._index_lines(slot, names)
-        return [value, *_read(lines, self._texts[self._get_store_output_subgraph_name(number)])]
+        return [value, *_wanted(lines, self._names_read[self._get_store_output_subgraph_name(number)])]
 
     def _fused_load(self, slot: LoadSlot) -> list[Written]:
         hook = f"<LOAD_INPUT_{slot.point}>"
@@ -542,7 +543,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             value = call("tl.broadcast_to", value, _block_shape(slot.shape))
         else:
             value = quote("tl.reshape({0}, [])", value)
-        written: list[Written] = [*_read(lines, self._texts[hook]), hook, assign(slot.target, value)]
+        written: list[Written] = [*_wanted(lines, self._names_read[hook]), hook, assign(slot.target, value)]
         if slot.neutral is not None and slot.point not in self._padded_with_zeros:
             masked = call("tl.where", slot.neutral, slot.target, slot.other)
             written.append(assign(slot.target, masked))
@@ -619,9 +620,9 @@ def _is_spread(slot: LoadSlot | StoreSlot, names: Sequence[str | None]) -> bool:
     return len(axes) > 1 and len(frozenset().union(*axes)) == len(slot.shape) > 1
 
 
-def _read(lines: Sequence[ast.Assign], text: str) -> list[ast.Assign]:
-    """Those of the assignments that `text`, which follows them, reads, or one of them that it reads."""
-    wanted = set(syntax.reads(ast.parse(text)))
+def _wanted(lines: Sequence[ast.Assign], read: Set[str]) -> list[ast.Assign]:
+    """Those of the assignments whose names are read by what follows them, or by one of them that is."""
+    wanted = {*read}
     kept: list[ast.Assign] = []
     for line in reversed(lines):
         (target,) = line.targets

@@ -1,6 +1,6 @@
 """Runs one template eagerly: the kernel with nothing fused, compiled once per kind of call and kept.
 
-    matmul(A, B)    ->    the module of `spelling`, each slot spelled plain, launched by Inductor's runtime
+    matmul(A, B)    ->    the module that `module` writes, each slot unfused, launched by Inductor's runtime
 
 Sizes and strides are arguments of the kernel where they may be, so that new sizes need no new kernel; which
 of them are equal, and which are divisible by 16, is part of what a kernel is specialised to. Sizes of another

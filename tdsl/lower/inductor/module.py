@@ -79,7 +79,40 @@ class LaunchRecord:
 
     def module(self, body: Sequence[tuple[int, Written]], fused: Collection[str] = ()) -> str:
         """The text of the kernel's module, with places for what is fused, which reads the names `fused`."""
-        return _module_text(self, body, fused)
+        interpreted = self.device.type == "cpu"
+        read = {name for _, line in body if isinstance(line, ast.AST) for name in syntax.reads(line)}
+        used = [name for name in INTRINSICS if name in read or name in fused]
+        others = FOR_HIP if self.triton_meta["device"].type == "hip" else {}
+        imported = [f"{others[name]} as {name}" if name in others else name for name in used]
+        intrinsics = f"from tdsl.lower.runtime.intrinsics import {', '.join(imported)}"
+        lines = [
+            "import triton",
+            "from torch._inductor.runtime import triton_helpers, triton_heuristics",
+            "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
+            *(INTERPRETED if interpreted else COMPILED),
+            *([intrinsics] if used and not interpreted else []),
+            "",
+            *(["@interpreted"] if interpreted else []),
+            "@triton_heuristics.cached_autotune(" if interpreted else "@template_autotune(",
+            "    size_hints=None,",
+            OPENING,
+            *(f"        {_spell_config(config)}," for config in self.configs),
+            CLOSING,
+            f"    triton_meta={dict(self.triton_meta)!r},",
+            "    heuristic_type=HeuristicType.TEMPLATE,",
+            "    filename=__file__,",
+            f"    inductor_meta={dict(self.inductor_meta)!r},",
+            "    custom_kernel=True,",
+            ")",
+            "@triton.jit",
+            f"def {self.name}({', '.join(self.arguments)}):",
+            *("    " * (indent + 1) + _written(line) for indent, line in body),
+        ]
+        # The wrapper holds this text between ''' on lines of their own. Asked for with exactly what stands there,
+        # a compile worker that began early is found again, and does not begin twice.
+        text = "\n" + "\n".join(lines) + "\n"
+        assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
+        return text
 
 
 def launch_record(
@@ -98,9 +131,12 @@ def launch_record(
     sizes: Mapping[str, int],
     frees: bool,
 ) -> LaunchRecord:
-    """`signature`: the type of each argument; `attributes`: which are divisible by 16; `reset`: those that are zeroed before
-    each run that is timed; `overwritten`: those that are copied for it; `sizes`: likely ones, for the tuning; `frees`: whether a run that is timed
-    may move other tensors out of the GPU's memory; `shown`: the name in profiles."""
+    """The record of a launch of `source`, called `name`, or `shown` in profiles.
+
+    `signature`: the type of each argument; `constants`: those that are always one number; `attributes`: those that are
+    divisible by 16. For runs that are timed: `reset` are zeroed before each, `overwritten` are copied, `sizes` are likely
+    ones, and `frees` says whether tensors may leave the GPU's memory to make room.
+    """
     compiled = device.type != "cpu"
     triton_meta = {
         "signature": dict(signature),
@@ -211,43 +247,6 @@ def programs(config: Config, processors: int) -> tuple[str, str]:
         return python, cpp if isinstance(config.grid, int) else f"std::min<int64_t>({cpp}, {MOST_PROGRAMS})"
     most = max(processors // (config.num_ctas or 1), 1)
     return f"min({python}, {most})", f"std::min<int64_t>({cpp}, {most})"
-
-
-def _module_text(record: LaunchRecord, body: Sequence[tuple[int, Written]], fused: Collection[str]) -> str:
-    interpreted = record.device.type == "cpu"
-    read = {name for _, line in body if isinstance(line, ast.AST) for name in syntax.reads(line)}
-    used = [name for name in INTRINSICS if name in read or name in fused]
-    others = FOR_HIP if record.triton_meta["device"].type == "hip" else {}
-    imported = [f"{others[name]} as {name}" if name in others else name for name in used]
-    intrinsics = f"from tdsl.lower.runtime.intrinsics import {', '.join(imported)}"
-    lines = [
-        "import triton",
-        "from torch._inductor.runtime import triton_helpers, triton_heuristics",
-        "from torch._inductor.runtime.hints import AutotuneHint, DeviceProperties, HeuristicType",
-        *(INTERPRETED if interpreted else COMPILED),
-        *([intrinsics] if used and not interpreted else []),
-        "",
-        *(["@interpreted"] if interpreted else []),
-        "@triton_heuristics.cached_autotune(" if interpreted else "@template_autotune(",
-        "    size_hints=None,",
-        OPENING,
-        *(f"        {_spell_config(config)}," for config in record.configs),
-        CLOSING,
-        f"    triton_meta={dict(record.triton_meta)!r},",
-        "    heuristic_type=HeuristicType.TEMPLATE,",
-        "    filename=__file__,",
-        f"    inductor_meta={dict(record.inductor_meta)!r},",
-        "    custom_kernel=True,",
-        ")",
-        "@triton.jit",
-        f"def {record.name}({', '.join(record.arguments)}):",
-        *("    " * (indent + 1) + _written(line) for indent, line in body),
-    ]
-    # The wrapper holds this text between ''' on lines of their own. Asked for with exactly what stands there,
-    # a compile worker that began early is found again, and does not begin twice.
-    text = "\n" + "\n".join(lines) + "\n"
-    assert "'''" not in text and "\\" not in text, "a kernel's text must survive being quoted"
-    return text
 
 
 def _written(line: Written) -> str:
