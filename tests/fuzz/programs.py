@@ -29,6 +29,7 @@ from tests.fuzz.templates import LONGEST, Param, Template, fits, is_float, promo
 
 HARNESS = Path(harness.__file__)
 FLOAT8 = ("f8e4m3", "f8e5m2")
+EAGER = {"edited", "resized"}  # what can be wrong there that cannot elsewhere
 COST = 40  # programs of one launch, about
 
 
@@ -994,7 +995,7 @@ class Builder:
         self.features.add("overlapping")
         found = {}
         cuts = rng.sample(["2:", "1:-1", ":-2"], 2)
-        if rng.random() < 0.2:
+        if rng.random() < 0.4:
             cuts[1] = cuts[0]
         for param, cut in zip((written, read), cuts, strict=True):
             text = ", ".join(cut if at == d else ":" for at in range(len(dims)))
@@ -1080,6 +1081,7 @@ class Builder:
                 self.symbols[name] = self.symbols[name][:1] * self.runs
         runs = tuple({name: sizes[at] for name, sizes in self.symbols.items()} for at in range(self.runs))
         unique = {made.name: made for made in self.templates}
+        families = tuple(made.family for made in unique.values())
         if self.dynamic:
             self.features.add("dynamic")
         exact = self.exact
@@ -1105,13 +1107,13 @@ class Builder:
             exact=self.exact,
             signed=self.mode == "signed",
             dynamic=None if self.dynamic else False,
-            eager=rng.random() < (1 if "overlapping" in self.features else 0.12),
+            eager="overlapping" in self.features or not EAGER.isdisjoint(families) or rng.random() < 0.12,
             again=rng.random() < 0.3 or any("accumulate" in made.text for made in self.templates),
             tolerance=max(t.tolerance for t in unique.values()) * 4,
             unbacked=unbacked,
             gradient=gradient,
             autocast=autocast,
-            families=tuple(t.family for t in unique.values()),
+            families=families,
             features=tuple(sorted(self.features)),
         )
 

@@ -396,6 +396,8 @@ OUTPUT_SIZES = [
     ("(M - N) // 2 + N", "((M) - (N)) // 2 + (N)"),
     ("(N - M) % 3 + 1", "((N) - (M)) % 3 + 1"),
     ("M // 2 + 1", "(M) // 2 + 1"),
+    ("M - (M - N) // 2", "(M) - ((M) - (N)) // 2"),
+    ("M + (M - N) // -2", "(M) + ((M) - (N)) // -2"),
 ]
 
 
@@ -1040,13 +1042,15 @@ def resized(rng: random.Random, name: str) -> Template:
     draft.concrete = True
     draft.letters = "pq"
     (rows, rows_ref), (columns, columns_ref) = rng.sample(OUTPUT_SIZES, 2)
+    if rng.random() < 0.4:
+        rows, rows_ref = rng.choice([size for size in OUTPUT_SIZES if "(M - N) // " in size[0]])
     swapped = str.maketrans("MN", "NM")
     if rng.random() < 0.7:
         columns, columns_ref = columns.translate(swapped), columns_ref.translate(swapped)
     dtype = rng.choice(["f32", "f16", "i32", "f64"])
     a = draft.tensor(["M", "N"], dtype, 5)
     other = "0.0" if is_float(dtype) else "0"
-    scalar = rng.random() < 0.4
+    scalar = rng.random() < 0.6  # then a program too many, or too few, is seen whatever the block
     rows_by = "" if scalar else f" by {draft.block('P', [2, 4])}"
     grid = f"for p, q in grid({rows}{rows_by}, {columns} by {draft.block('Q', [16, 32])}):"
     draft.blocks = {"M": 2 if not scalar else 1, "N": 16}
@@ -1103,4 +1107,4 @@ def affine(rng: random.Random, name: str) -> Template:
 
 
 FAMILIES["scene"] = (6, scene)
-FAMILIES["resized"] = (2, resized)
+FAMILIES["resized"] = (3, resized)

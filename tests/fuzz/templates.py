@@ -826,6 +826,43 @@ def _update(draft: Draft, param: Param, expr: Expr) -> None:
     draft.ref.append(f"whole_{param.name}.copy_({kept}.reshape(whole_{param.name}.shape))")
 
 
+def neighbours(rng: random.Random, name: str) -> Template:
+    """Written in place, from what lies beside it in another tensor: whose memory may be the same."""
+    draft = Draft(rng, name, "neighbours")
+    draft.concrete = True
+    draft.letters = rng.choice(["n", "mn"])
+    draft.dim_of = {"m": "M", "n": "N"}
+    blocks = {"m": [2, 4], "n": [4, 8, 16]}
+    dims = [draft.dim_of[letter] for letter in draft.letters]
+    axes = [
+        f"{dim} by {draft.block(dim, blocks[letter])}"
+        for dim, letter in zip(dims, draft.letters, strict=True)
+    ]
+    draft.indent = 1
+    dtype = rng.choice(["f32", "f16", "f64", "i32"])
+    written = draft.tensor(dims, dtype, 4, inout=True)
+    beside = draft.shifted(draft.tensor(dims, dtype, 4), draft.letters, rng.choice(draft.letters))
+    expr = draft.binary(draft.load(written, draft.letters), beside)
+    if expr is None:
+        raise Redraw
+    _update(draft, written, expr)
+    return draft.finish(f"for {', '.join(draft.letters)} in grid({', '.join(axes)}):")
+
+
+def edited(rng: random.Random, name: str) -> Template:
+    """What its author has changed since, in the same process: one name, one signature, another body."""
+    draft = Draft(rng, name, "edited")
+    draft.concrete = True
+    draft.letters = "mn"
+    draft.dim_of = {"m": "M", "n": "N"}
+    grid = f"for m, n in grid(M by {draft.block('M', [4])}, N by {draft.block('N', [16])}):"
+    draft.indent = 1
+    load = draft.load(draft.tensor(["M", "N"], "f32", 4), "mn")
+    by = rng.choice([2, 3, -1])
+    draft.store(replace(load, dsl=f"{load.dsl} * {by}.0", ref=f"({load.ref} * {by})", bound=12), "mn", "f32")
+    return draft.finish(grid)
+
+
 def rows(rng: random.Random, name: str) -> Template:
     """Sums, extrema and their places along rows, of a whole tile or in a loop; outputs of two ranks."""
     draft = Draft(rng, name, "rows")
@@ -1276,6 +1313,8 @@ FAMILIES: dict[str, tuple[float, Callable[[random.Random, str], Template]]] = {
     "columns": (1, columns),
     "gather": (1.3, gather),
     "running": (0.8, running),
+    "neighbours": (1, neighbours),
+    "edited": (1, edited),
 }  # `scenes` adds its own
 
 
