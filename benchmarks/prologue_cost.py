@@ -19,7 +19,9 @@ import torch.nn.functional as F
 import triton
 
 import tdsl
-from tdsl.lower.inductor.fusion import cost, explanation
+from tdsl.lower.inductor import explanation
+from tdsl.lower.inductor.fusion import cost
+from tdsl.lower.inductor.fusion.facts import Call, Effort
 
 TEXT = """
 template {name}(A: bf16[M, K], B: bf16[K, N]) -> C: bf16[M, N]:
@@ -111,15 +113,16 @@ def _time(
     """Milliseconds, the median of many runs; and what the rule makes of the prologue, were it asked."""
     seen: list[cost.Cost] = []
 
-    def look(call: Any, producer: Any) -> None:
-        loaded = {node.get_name() for node in call.tensors.values()}
-        seen.extend(
-            cost.estimate(call, producer, name) for name in producer.get_buffer_names() if name in loaded
-        )
+    def look(call: Call, effort: Effort) -> None:
+        loaded = {tensor.buffer for tensor in call.tensors.values()}
+        seen.extend(cost.estimate(call, effort, name) for name in effort.written if name in loaded)
 
     torch._dynamo.reset()
     compiled = torch.compile(_program(matmul, compute, side), dynamic=False)
-    with mock.patch.object(explanation, "too_dear", look), torch._inductor.config.patch(fx_graph_cache=False):
+    with (
+        mock.patch.object(explanation, "costs_more_fused", look),
+        torch._inductor.config.patch(fx_graph_cache=False),
+    ):
         compiled(other, *inputs)
     median = triton.testing.do_bench(
         lambda: compiled(other, *inputs), warmup=20, rep=80, return_mode="median"

@@ -428,6 +428,10 @@ class Kernel(Node):
                 return item
         raise KeyError(name)
 
+    def stores(self, param: str) -> tuple[Store, ...]:
+        """The stores to an output, or an `inout` parameter, in the order of the text."""
+        return tuple(node for node in walk(self) if isinstance(node, Store) and node.param == param)
+
 
 def solved_for(dim: Expr | RestDim) -> tuple[str, int, int] | None:
     """(name, factor, offset) where a dimension is `factor * name + offset` with a factor of at least 1: then its

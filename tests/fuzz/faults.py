@@ -24,8 +24,9 @@ from tdsl import builtins, ir, operators, signature
 from tdsl.lower.emit import expressions, lanes, points, syntax, tiles
 from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
-from tdsl.lower.inductor import bindings, buffer, kernel, launch, lowering
-from tdsl.lower.inductor.fusion import explanation, placement, zeros
+from tdsl.lower.inductor import bindings, buffer, explanation, kernel, launch, lowering, recording
+from tdsl.lower.inductor.fusion import placement, zeros
+from tdsl.lower.inductor.fusion.facts import Reach
 from tdsl.lower.inductor.kernel import TemplateKernel
 from tdsl.refusal import Reason
 from tdsl.types import BOOL, DTYPES
@@ -446,7 +447,7 @@ def _() -> Iterator[None]:
 
 @fault("results joined that are not at hand")
 def _() -> Iterator[None]:
-    with mock.patch.object(placement, "_within_reach", lambda call, param, other: True):
+    with mock.patch.object(recording, "_reach", lambda call, param, other: Reach.HERE):
         yield
 
 
@@ -507,12 +508,8 @@ def _() -> Iterator[None]:
         yield
 
 
-def _written_anyway(call: Any, node: Any, param: str) -> str | None:
-    layout = node.node.layout
-    if not isinstance(layout, placement.MutationLayout) or not call.results[param].inout:
-        return None
-    name: str = layout.get_buffer().get_name()
-    return name
+def _written_anyway(call: Any, work: Any, param: str) -> str | None:
+    return work.target.buffer if work.target is not None and call.results[param].inout else None
 
 
 @fault("accumulation into memory that was not zeroed")
@@ -630,7 +627,7 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     def setup(old: Any, self: Any, slot: Any, position: int) -> None:
         old(self, slot, position)
-        if position != kernel.store_positions(self.call, slot.param)[0]:
+        if position != self.call.source.store_positions(slot.param)[0]:
             self._epilogue_nodes_by_subgraph[self._captured[position]] = []
 
     with around(TemplateKernel, "_setup_store", setup):

@@ -145,3 +145,9 @@ class TritonSource:
 
     def store_slots(self) -> tuple[StoreSlot, ...]:
         return tuple(item for item in self.body if isinstance(item, StoreSlot))
+
+    def store_positions(self, param: str) -> tuple[int, ...]:
+        """Where in the body the store slots of a result are: one, or one in each branch of an `if`."""
+        return tuple(
+            at for at, item in enumerate(self.body) if isinstance(item, StoreSlot) and item.param == param
+        )

@@ -31,12 +31,10 @@ from tdsl.lower.inductor.compat.names import (
     TemplateBuffer,
     TensorBox,
     V,
-    note_likely_bytes,
     symbol_is_type,
     sympy,
     sympy_product,
 )
-from tdsl.lower.inductor.passes.loops import follow
 from tdsl.refusal import Reason
 
 
@@ -127,19 +125,6 @@ class TemplateCall(TemplateBuffer):
         return not isinstance(self.layout, MultiOutputLayout)
 
     def has_aliasing_or_mutation_for_prologue_fusion(self, scheduler_node: BaseSchedulerNode) -> bool:
-        # That the scheduler asks is the one occasion, before it compares what a prologue writes with what
-        # is read here, to bring the two into one order.
-        scheduler = scheduler_node.scheduler
-        for node in self.tensors.values():
-            buffer = scheduler.name_to_buf.get(node.get_name())
-            if buffer is not None and node.get_name() in self.fusable_inputs:
-                producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
-                follow(producer, node.get_name(), node.get_layout())
-                # Next the scheduler keeps out whatever reads much, or calculates in f32. What a prologue
-                # costs is for `cost` to say, which the scheduling asks.
-                V.graph.invoke_quant_ops |= producer.get_operation_names()
-                for dep in producer.read_writes.writes:
-                    note_likely_bytes(dep)
         # Only what was fused behind a call writes to a tensor that exists, and `placement` looks at that.
         return False
 

@@ -51,9 +51,10 @@ from tdsl.lower.inductor.compat.names import (
     sympy_product,
     texpr,
 )
-from tdsl.lower.inductor.fusion.placement import Placement, place, store_positions, tiles_of
+from tdsl.lower.inductor.fusion.placement import Placement
 from tdsl.lower.inductor.fusion.zeros import Zeros
 from tdsl.lower.inductor.module import Written, compiled_launch
+from tdsl.lower.inductor.recording import placed
 from tdsl.types import converts_through_f32
 
 
@@ -67,6 +68,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         for symbol, name in call.size_arguments.items():
             self.args.sizevars[symbol] = name
         self._placement = Placement()
+        self._epilogues: dict[str, list[BaseSchedulerNode]] = {}  # behind each result
         self._captured: dict[int, int] = {}  # position of a store slot in the body -> number of its hook
         self._hooks_after: dict[int, list[str]] = defaultdict(list)  # position -> hooks that follow it
         self._fused_points: set[str] = set()
@@ -101,13 +103,19 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         prologue_nodes: Sequence[BaseSchedulerNode],
         buf_name_to_prologue_group: Mapping[str, Sequence[BaseSchedulerNode]],
     ) -> None:
-        placement = place(self.call, epilogue_nodes, prologue_nodes)
+        placement = placed(
+            V.graph.scheduler.name_to_node[self.call.get_operation_name()], epilogue_nodes, prologue_nodes
+        )
         assert isinstance(placement, Placement), "the scheduling has fused only what can be placed"
         self._placement = placement
+        nodes = {node.get_name(): node for node in epilogue_nodes}
+        self._epilogues = {
+            param: [nodes[work.name] for work in works] for param, works in placement.epilogues.items()
+        }
         self._prologue_groups = buf_name_to_prologue_group
         self._unfused_epilogues = []
         self._epilogue_nodes_by_subgraph = defaultdict(list)
-        fused = [node for nodes in placement.epilogues.values() for node in nodes]
+        fused = [node for behind in self._epilogues.values() for node in behind]
         if not _fit_in_32_bits([*fused, *prologue_nodes]):
             self._index_dtype_override = "tl.int64"
 
@@ -147,12 +155,12 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 case LoadSlot() if call.tensors[item.param].get_name() in self._prologue_groups:
                     self._setup_load(item)
                 case StoreSlot():
-                    if self._placement.epilogues.get(item.param) or call.results[item.param].inout:
+                    if self._epilogues.get(item.param) or call.results[item.param].inout:
                         self._setup_store(item, position)
         for param in self._in_order():
-            positions = store_positions(call, param)
+            positions = call.source.store_positions(param)
             # Of stores in several branches, one runs: each has the whole of what is fused behind it.
-            last = positions if len(positions) > 1 else [self._last_position(param)]
+            last = positions if len(positions) > 1 else (self._last_position(param),)
             for position, after in zip(positions, last, strict=True):
                 hook = self._get_store_output_subgraph_name(self._captured[position])
                 self._hooks_after[after].append(hook)
@@ -245,16 +253,16 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     self.args.output(buffer)
                     self.stores.writeline(DeferredLine(buffer, printed(slot.plain)))
             self.cse.store_cache[buffer] = value
-            for other in sorted(self._placement.joined.get(slot.param, ())):
+            for other in sorted(self._placement.results_read.get(slot.param, ())):
                 self.cse.store_cache[self.call.result_buffers[other]] = self._value(
                     self._spread(slot, other, f"_kernel_val_{other}"),
                     dtypes.NAMES[self.call.results[other].layout.dtype],
                 )
-            for name, other in sorted(self._placement.handed.get(slot.param, {}).items()):
+            for name, other in sorted(self._placement.values_read.get(slot.param, {}).items()):
                 self.cse.store_cache[name] = self._value(
                     self._spread(slot, other, f"_value_{name}"), dtypes.NAMES[V.graph.get_dtype(name)]
                 )
-        self._epilogue_nodes_by_subgraph[number] = self._placement.epilogues.get(slot.param, [])
+        self._epilogue_nodes_by_subgraph[number] = self._epilogues.get(slot.param, [])
         self.render_hooks[hook] = self._text_of(hook, xindex)
 
     def _value(self, text: str, dtype: str) -> Any:
@@ -265,7 +273,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
 
     def _spread(self, slot: StoreSlot, other: str, text: str) -> str:
         """A value of the block that another result's slot stores, or computes, over the tile of `slot`."""
-        mine, its = tiles_of(self.call, slot.param), tiles_of(self.call, other)
+        mine, its = (self.call.kernel.stores(param)[0].tiles for param in (slot.param, other))
         if not its:
             text = f"tl.reshape({text}, [{', '.join('1' for _ in mine) or '1'}])"
         elif len(its) < len(mine):
@@ -278,8 +286,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         done: list[str] = []
 
         def visit(param: str) -> None:
-            if param not in done and store_positions(self.call, param)[0] in self._captured:
-                for other in sorted(self._placement.handed.get(param, {}).values()):
+            if param not in done and self.call.source.store_positions(param)[0] in self._captured:
+                for other in sorted(self._placement.values_read.get(param, {}).values()):
                     visit(other)
                 done.append(param)
 
@@ -289,9 +297,12 @@ class TemplateKernel(ExternalTritonTemplateKernel):
 
     def _last_position(self, param: str) -> int:
         """Of the store slots whose values are read behind `param`, and its own, the last."""
-        joined, handed = self._placement.joined.get(param, ()), self._placement.handed.get(param, {})
-        positions = [store_positions(self.call, other)[0] for other in (param, *joined)]
-        return max([*positions, *map(self._last_position, handed.values())])
+        results, values = (
+            self._placement.results_read.get(param, ()),
+            self._placement.values_read.get(param, {}),
+        )
+        positions = [self.call.source.store_positions(other)[0] for other in (param, *results)]
+        return max([*positions, *map(self._last_position, values.values())])
 
     def _enter_tile(self, xindex: str, mask: str | None) -> None:
         """Inside a slot's subgraph: its flat index is `xindex`, its lanes are those of `mask`."""
@@ -430,9 +441,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         return text
 
     def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
-        for handed in self._placement.handed.values():
-            if name in handed:
-                shape = self._shapes[handed[name]]
+        for values in self._placement.values_read.values():
+            if name in values:
+                shape = self._shapes[values[name]]
                 self.compute.writeline(f"_value_{name} = tl.broadcast_to({value}, {shape})")
                 break
         if index.is_number:
@@ -505,7 +516,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
 
     def _store(self, slot: StoreSlot, position: int) -> list[Written]:
         lines: list[Written] = []
-        if any(slot.param in joined for joined in self._placement.joined.values()):
+        if any(slot.param in results for results in self._placement.results_read.values()):
             lines.append(assign(f"_kernel_val_{slot.param}", _as_read(slot)))
         if position in self._captured:
             lines += self._capture(slot, self._captured[position])

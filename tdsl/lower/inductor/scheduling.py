@@ -21,13 +21,15 @@ from tdsl.lower.inductor.compat.names import (
     FusedSchedulerNode,
     TritonScheduling,
     V,
+    before_each_round,
     extend_scheduling,
     inductor_config,
     keep_templates_from_inversion,
 )
-from tdsl.lower.inductor.fusion.explanation import is_call, obstacle, record_refusals
-from tdsl.lower.inductor.passes.loops import follow
+from tdsl.lower.inductor.explanation import obstacle, record_refusals
+from tdsl.lower.inductor.passes.loops import prepare_round
 from tdsl.lower.inductor.passes.reinplacing import Reinplacing
+from tdsl.lower.inductor.recording import is_call
 from tdsl.lower.inductor.tuning import compile_ahead
 
 
@@ -39,6 +41,7 @@ class TemplateScheduling:
         self._templates: TritonScheduling = _TritonScheduling(scheduler)
         if scheduler is not None:
             keep_templates_from_inversion(scheduler)
+            before_each_round(scheduler, prepare_round)
 
     def can_fuse_vertical(self, node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> bool:
         # The scheduler has compared what one writes with what the other reads, element by element.
@@ -51,10 +54,6 @@ class TemplateScheduling:
         # nodes behind one with several outputs, nor a copy into the tensor that the template has read.
         if super().can_fuse_multi_outputs_template(node1, node2):  # type: ignore[misc]
             return True
-        call = node1.get_template_node()
-        if isinstance(call, TemplateCall):
-            for param, buffer in call.result_buffers.items():
-                follow(node2, buffer, call.results[param].layout)
         return (
             is_call(node1)
             and not is_call(node2)

@@ -340,6 +340,20 @@ def keep_templates_from_inversion(scheduler: Any) -> None:
     scheduler._templates_are_kept = True
 
 
+def before_each_round(scheduler: Any, prepare: Callable[[Sequence[BaseSchedulerNode]], None]) -> None:
+    """Calls `prepare` with the nodes of each round of fusions. Inductor has a hook before the first one only."""
+    fuse = scheduler.fuse_nodes_once
+    if getattr(fuse, "prepares", None) is prepare:
+        return
+
+    def prepared(nodes: Any, *args: Any, **kwargs: Any) -> Any:
+        prepare(nodes)
+        return fuse(nodes, *args, **kwargs)
+
+    prepared.prepares = prepare  # type: ignore[attr-defined]
+    scheduler.fuse_nodes_once = prepared
+
+
 def extend_scheduling(
     device: str, base: type[Any], extended: type[Any], graph_pass: CustomGraphModulePass
 ) -> None:

@@ -13,18 +13,9 @@ graph was compiled.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-from tdsl import ir
-from tdsl.lower.inductor.buffer import TemplateCall
-from tdsl.lower.inductor.compat.names import (
-    BaseSchedulerNode,
-    SchedulerNode,
-    V,
-    size_hint,
-    sympy_product,
-)
+from tdsl.lower.inductor.fusion.facts import Call, Effort
 from tdsl.refusal import Reason
 
 # NVIDIA's data sheet of the H100 SXM: 132 multiprocessors, 128 lanes each, 1.7 GHz under load.
@@ -61,48 +52,34 @@ class Cost:
     apart: float
 
 
-def too_dear(call: TemplateCall, producer: BaseSchedulerNode) -> Reason | None:
-    """Why `producer`, which could move into `call`, had better not. None: it may, or a point says `fuse`."""
-    for buffer in producer.get_buffer_names():
-        slots = [slot for slot in call.source.load_slots() if call.tensors[slot.param].get_name() == buffer]
-        if not slots or any(slot.always for slot in slots):
+def costs_more_fused(call: Call, effort: Effort) -> Reason | None:
+    """Why work that could move into `call` had better not. None: it may, or a point says `fuse`."""
+    for buffer in effort.written:
+        loads = [load for load in call.loads if load.buffer == buffer]
+        if not loads or any(load.always for load in loads):
             continue
-        cost = estimate(call, producer, buffer)
+        cost = estimate(call, effort, buffer)
         if cost.fused <= cost.apart:
             continue
         return Reason(
             text=f"computing it there costs about {_shown(cost.fused)}, keeping it apart {_shown(cost.apart)} "
             f"(each element is loaded {cost.loaded:.0f} times; {cost.operations} operations on it, "
             f"{cost.read:,} bytes read, {cost.written:,} written)",
-            help=f"'{slots[0].span.text if slots[0].span else 'load'} fuse' fuses it whatever it costs",
+            help=f"'{loads[0].text} fuse' fuses it whatever it costs",
         )
     return None
 
 
-def estimate(call: TemplateCall, producer: BaseSchedulerNode, buffer: str) -> Cost:
+def estimate(call: Call, effort: Effort, buffer: str) -> Cost:
     """The cost of pointwise work that makes `buffer`, which a call loads."""
-    loads = sum(
-        slot.elements for slot in call.source.load_slots() if call.tensors[slot.param].get_name() == buffer
-    )
-    parts = [part for part in producer.get_nodes() if isinstance(part, SchedulerNode)]
-    elements = max(1, *(size_hint(sympy_product(part.get_ranges()[0])) for part in parts))
-    counts: Counter[str] = Counter()
-    traffic: dict[str, int] = {}
-    for part in parts:
-        counts.update(part._body.op_counts)
-        for name, size in part.get_read_write_buffer_accesses(True, False).items():
-            traffic[name] = max(size, traffic.get(name, 0))
-    inside = producer.get_buffer_names()
-    read = sum(size for name, size in traffic.items() if name not in inside)
-    made = V.graph.get_buffer(buffer)
-    written = size_hint(sympy_product(made.get_size())) * made.get_dtype().itemsize
-    operations = sum(OPERATIONS.get(name, 1) * count for name, count in counts.items())
-    products = any(isinstance(node, ir.Dot) for node in ir.walk(call.kernel))
+    loads = sum(load.elements for load in call.loads if load.buffer == buffer)
+    elements, read, written = effort.elements, effort.read, effort.written[buffer]
+    operations = sum(OPERATIONS.get(name, 1) * count for name, count in effort.operations.items())
     again = max(loads - elements, 0)
-    computing = again * (operations + OPERAND * products) / OPERATIONS_PER_SECOND
-    if not products:
+    computing = again * (operations + OPERAND * call.multiplies) / OPERATIONS_PER_SECOND
+    if not call.multiplies:
         # It waits for memory: about half of that time is free for a prologue's arithmetic.
-        computing = max(0.0, computing - _moved(call) / BYTES_PER_SECOND / 2)
+        computing = max(0.0, computing - call.moved / BYTES_PER_SECOND / 2)
     return Cost(
         loaded=loads / elements,
         operations=operations,
@@ -112,15 +89,6 @@ def estimate(call: TemplateCall, producer: BaseSchedulerNode, buffer: str) -> Co
         fused=computing + again * max(read - written, 0) / elements / CACHE_BYTES_PER_SECOND,
         apart=LAUNCH + 2 * written / BYTES_PER_SECOND,
     )
-
-
-def _moved(call: TemplateCall) -> int:
-    """Bytes of all tensors of a call."""
-    layouts = [
-        *(node.get_layout() for node in call.tensors.values()),
-        *(result.layout for result in call.results.values()),
-    ]
-    return sum(size_hint(sympy_product(layout.size)) * layout.dtype.itemsize for layout in layouts)
 
 
 def _shown(seconds: float) -> str:

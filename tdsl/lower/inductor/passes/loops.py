@@ -7,7 +7,8 @@
     o = attention(...)                  the same: loops (2, 3, 13, 8), its 24 being h * 8 + d
 
 The scheduler fuses only what walks a tensor in one order, by loops whose lengths it knows to be the same,
-and reorders nothing around a template. Whether the two are then fused is still its decision.
+and reorders nothing around a template. The pass runs before each round of its fusions, in which nodes that were
+fused in the last one are one. Whether two are then fused is still its decision.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.compat.names import (
     BaseSchedulerNode,
     FloorDiv,
@@ -27,12 +29,37 @@ from tdsl.lower.inductor.compat.names import (
     V,
     index_vars_no_squeeze,
     inductor_config,
+    note_likely_bytes,
     refresh_group_node_dependencies,
     replace_loops,
     sympy,
     sympy_dot,
     sympy_product,
 )
+
+
+def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
+    """The pass, on all nodes that may be fused with each other next."""
+    scheduler = V.graph.scheduler
+    for node in nodes:
+        call = node.get_template_node()
+        if not isinstance(call, TemplateCall):
+            continue
+        for tensor in call.tensors.values():
+            buffer = scheduler.name_to_buf.get(tensor.get_name())
+            if buffer is not None and tensor.get_name() in call.fusable_inputs:
+                producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
+                follow(producer, tensor.get_name(), tensor.get_layout())
+                # The scheduler keeps out of a template what reads much, or calculates in f32, unless it is one of
+                # these. What a prologue costs is for `cost` to say, which the scheduling asks.
+                V.graph.invoke_quant_ops |= producer.get_operation_names()
+                for dep in producer.read_writes.writes:
+                    note_likely_bytes(dep)
+        for param, name in call.result_buffers.items():
+            for user in scheduler.name_to_buf[name].users:
+                if isinstance(user.node, BaseSchedulerNode):
+                    consumer = scheduler.name_to_fused_node[user.node.get_name()]
+                    follow(consumer, name, call.results[param].layout)
 
 
 def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:

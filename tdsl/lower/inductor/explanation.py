@@ -26,29 +26,23 @@ from tdsl.lower.inductor.compat.names import (
     V,
     sympy,
 )
-from tdsl.lower.inductor.fusion.cost import too_dear
-from tdsl.lower.inductor.fusion.placement import Placement, not_pointwise, numel, place, true_reads
+from tdsl.lower.inductor.fusion.cost import costs_more_fused
+from tdsl.lower.inductor.fusion.placement import Placement
+from tdsl.lower.inductor.recording import is_call, placed, record_call, record_effort, record_work, unfit
 from tdsl.refusal import Reason, Refusal, record
 from tdsl.source import Span
 
 
-def is_call(node: BaseSchedulerNode) -> bool:
-    """Whether a node is a template call, or has one fused into it."""
-    return isinstance(node.get_template_node(), TemplateCall)
-
-
 def obstacle(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason | None:
     """Why one kernel cannot, or had better not, have both; one of them is a call, or holds one."""
-    if is_call(node2) and (reason := not_pointwise(node1)) is not None:
+    if is_call(node2) and (reason := unfit(node1)) is not None:
         return reason
     nodes = [*node1.get_nodes(), *node2.get_nodes()]
     at = next(at for at, node in enumerate(nodes) if node.is_template())
-    call = nodes[at].node
-    assert isinstance(call, TemplateCall), "one of the two is, or holds, a call"
-    placement = place(call, nodes[at + 1 :], nodes[:at])
+    placement = placed(nodes[at], nodes[at + 1 :], nodes[:at])
     if isinstance(placement, Reason):
         return placement
-    return too_dear(call, node1) if is_call(node2) else None
+    return costs_more_fused(record_call(nodes[at]), record_effort(node1)) if is_call(node2) else None
 
 
 # The record
@@ -78,7 +72,7 @@ def _prologues(template: BaseSchedulerNode, prologues: Sequence[BaseSchedulerNod
         reads = [call.tensors[slot.param].get_name()]
         for name in reads:
             if name in inside:
-                reads += [dep.name for dep in true_reads(inside[name]) if dep.name not in reads]
+                reads += [read.buffer for read in record_work(inside[name]).reads if read.buffer not in reads]
             elif (buffer := scheduler.name_to_buf.get(name)) is not None:  # no input of the graph
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
                 if _is_empty(producer):
@@ -90,7 +84,7 @@ def _prologues(template: BaseSchedulerNode, prologues: Sequence[BaseSchedulerNod
 def _why_not_before(
     call: TemplateCall, producer: BaseSchedulerNode, kernel: BaseSchedulerNode, buffer: SchedulerBuffer
 ) -> Reason:
-    reason = not_pointwise(producer) or call.closed_inputs.get(buffer.get_name())
+    reason = unfit(producer) or call.closed_inputs.get(buffer.get_name())
     if reason is not None:
         return reason
     if producer.has_aliasing_or_mutation():
@@ -124,11 +118,11 @@ def _epilogues(
     call = template.node
     assert isinstance(call, TemplateCall), "asked of template calls"
     kernel = scheduler.name_to_fused_node[template.get_name()]
-    placement = place(call, epilogues, prologues)
+    placement = placed(template, epilogues, prologues)
     assert isinstance(placement, Placement), "the scheduling has fused only what can be placed"
     made = {buffer: param for param, buffer in call.result_buffers.items()}
-    for param, nodes in placement.epilogues.items():
-        made |= {name: param for node in nodes for name in node.get_buffer_names()}
+    for param, works in placement.epilogues.items():
+        made |= {name: param for work in works for name in work.makes}
     seen: set[tuple[str, str]] = set()
     for buffer, param in made.items():
         known = scheduler.name_to_buf.get(buffer)
@@ -150,7 +144,7 @@ def _epilogues(
 
 
 def _why_not_behind(consumer: BaseSchedulerNode, kernel: BaseSchedulerNode) -> Reason:
-    reason = not_pointwise(consumer)
+    reason = unfit(consumer)
     if reason is not None:
         return reason
     if consumer.get_device() != kernel.get_device():
@@ -198,7 +192,7 @@ def _scheduled(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> Reason:
 def _worked_on(node: BaseSchedulerNode, name: str) -> set[sympy.Expr]:
     """How many elements the pointwise work of a node is on that makes or reads a buffer."""
     return {
-        V.graph.sizevars.simplify(numel(part))
+        V.graph.sizevars.simplify(record_work(part).numel)
         for part in node.get_nodes()
         if isinstance(part, SchedulerNode)
         and not part.is_template()
