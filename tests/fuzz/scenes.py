@@ -163,7 +163,7 @@ STEPS = [
 
 # What looks along a tile. Of a row that is there as a whole, it is compared with PyTorch's; of any other tile, with
 # what does not depend on where its blocks begin.
-_WEIGHED = "over(torch.sum, torch.where(({x} >= 0) & ({x} < 7), {x}, 0), W, 'n', N)"
+_WEIGHED = "over(torch.sum, torch.where(({x} >= 0) & ({x} < 7), {x} + 1, 0), W, 'n', N)"
 _SEVEN = "seven({x}, W, 'n', N)"
 LANES = [
     _step("sort({x}, n)", "along(ascending, {x}, W, 'n', N)", rows=True),
@@ -267,7 +267,7 @@ LANES = [
     ),
     *(
         _step(
-            f"({{x}} - {{D}}(sum(histogram({kind}({{x}}), n, {{w}}) * {{w}}, {{w}})))",
+            f"({{x}} - {{D}}(sum(histogram({kind}({{x}}), n, {{w}}) * ({{w}} + 1), {{w}})))",
             f"({{x}} - {_WEIGHED})",
             odd=False,
             rows=True,
@@ -310,7 +310,7 @@ LANES = [
         rows=True,
     ),
     _step(
-        "({x} + {D}(sum(histogram(i32({x}), n, {w}) * {w}, {w}) - sum(where(({x} >= 0) & ({x} < 7), i32({x}), 0), n)))",
+        "({x} + {D}(sum(histogram(i32({x}), n, {w}) * ({w} + 1), {w}) - sum(where(({x} >= 0) & ({x} < 7), i32({x}) + 1, 0), n)))",
         "{x}",
         odd=False,
         whole=True,
