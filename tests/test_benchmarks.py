@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.candidates import SHARED_BYTES, configs_for, with_config, with_configs
-from benchmarks.report import table
+from benchmarks.report import report
 from benchmarks.rows import EXAMPLES, Row, rows
 from tdsl import pipeline
 from tdsl.source import Source
@@ -25,7 +25,7 @@ def results(**medians: float | str) -> dict[str, Any]:
             us = {"median": value, "p10": value * 0.99, "p90": value * 1.01}
             contenders[name] = {"status": "right", "us": us}
     return {
-        "command": "python -m benchmarks.suite",
+        "command": "python -m benchmarks suite",
         "versions": {"torch": "2", "triton": "3", "helion": "1", "python": "3"},
         "contenders": {name: name.title() for name in medians},
         "ceilings": {"copy_bytes_per_second": 4e12, "matmul_flops_per_second": 8e14},
@@ -48,7 +48,7 @@ def row_of(text: str) -> list[str]:
 
 
 def test_a_loss_is_shown() -> None:
-    text = table(results(tdsl=125.0, eager=200.0, compile=110.0))
+    text = report(results(tdsl=125.0, eager=200.0, compile=110.0))
     assert row_of(text) == [
         "gemm",
         "100.0 (bytes)",
@@ -64,11 +64,11 @@ def test_a_loss_is_shown() -> None:
 
 @pytest.mark.parametrize("status", ["WRONG", "failed"])
 def test_who_is_wrong_or_failed_has_no_time(status: str) -> None:
-    text = table(results(tdsl=status, eager=200.0))
+    text = report(results(tdsl=status, eager=200.0))
     assert row_of(text)[2:5] == [f"**{status}**", "", "200.0"] and row_of(text)[-1] == "**no time**"
     assert f"- gemm, Tdsl: {status}" in text
     assert "0.5, allowed 0.01" in text or "it \\| broke here" in text
-    other = table(results(tdsl=125.0, eager=status, compile=250.0))
+    other = report(results(tdsl=125.0, eager=status, compile=250.0))
     assert row_of(other)[-2:] == ["2.00 (Compile)", "holds (0.50, at most 1.03)"]
 
 
