@@ -1,86 +1,36 @@
-"""What Inductor's autotuner chose for the kernels of this process: config, registers, spills, shared memory, grid.
+"""Prints what the tuning chose for our kernel of a row: config, registers, spills, shared memory, grid; and its time.
 
-    tuned_kernels(texts)    ->    [Chosen(name="triton_...", config={"BLOCK_M_": 128, ...}, registers=168, ...)]
+python -m benchmarks explain 'gemm 4096x4096x4096'
 
-Reads the live `CachingAutotuner`s of the kernels named in Inductor's output code.
+It is a run of `suite` with our kernels alone, and writes DIR/results.json like it.
 """
 
 from __future__ import annotations
 
-import gc
-import math
-import re
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+import argparse
+import json
 from typing import Any
 
-_NAME = re.compile(r"\b(triton_\w+)\b")
+from benchmarks.rows import chosen_rows
+from benchmarks.suite import Suite, add_run_arguments
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """One kernel as it is launched. `programs` is 0 where the grid depends on arguments."""
-
-    name: str
-    config: dict[str, Any]
-    num_warps: int
-    num_stages: int
-    registers: int | None
-    spills: int | None
-    shared: int | None
-    programs: int
-
-    def __str__(self) -> str:
-        config = ", ".join(f"{name.rstrip('_')}={value}" for name, value in self.config.items())
-        return (
-            f"{self.name}: {config}, num_warps={self.num_warps}, num_stages={self.num_stages}; "
-            f"{self.registers} registers, {self.spills} bytes spilled, {self.shared} bytes shared; "
-            f"{self.programs or 'some'} programs"
-        )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rows", metavar="ROWS", help="groups and rows, separated by commas or semicolons")
+    add_run_arguments(parser)
 
 
-def autotuners() -> list[Any]:
-    """Those that are alive in this process."""
-    from torch._inductor.runtime.triton_heuristics import CachingAutotuner
-
-    # isinstance would ask proxies of objects that are gone.
-    return [item for item in gc.get_objects() if issubclass(type(item), CachingAutotuner)]
-
-
-def tuned_kernels(texts: Sequence[str], *, older: Container[int] = ()) -> list[Chosen]:
-    """The kernels named in `texts`, each once. `older`: the `id`s of autotuners to pass over."""
-    names = {name for text in texts for name in _NAME.findall(text)}
-    found: dict[str, Chosen] = {}
-    for tuner in autotuners():
-        if id(tuner) in older:
-            continue
-        name = tuner.inductor_meta.get("kernel_name") or getattr(tuner.fn, "__name__", "")
-        for launcher in tuner.launchers:
-            chosen = _chosen(name, tuner, launcher)
-            if (name in names or getattr(tuner.fn, "__name__", "") in names) and len(tuner.launchers) == 1:
-                found[name] = chosen
-    return list(found.values())
-
-
-def _chosen(name: str, tuner: Any, launcher: Any) -> Chosen:
-    config = launcher.config
-    return Chosen(
-        name=name,
-        config=dict(config.kwargs),
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
-        registers=getattr(launcher, "n_regs", None),
-        spills=getattr(launcher, "n_spills", None),
-        shared=getattr(launcher, "shared", None),
-        programs=_programs(tuner.inductor_meta, config.kwargs),
-    )
-
-
-def _programs(meta: dict[str, Any], config: dict[str, Any]) -> int:
-    for grid in meta.get("precomputed_grids") or ():
-        if all(config.get(name) == value for name, value in grid["config"].items()):
-            try:
-                return math.prod(int(eval(text, {}, dict(config))) for text in grid["python"])
-            except NameError:
-                return 0
+def main(options: argparse.Namespace) -> int:
+    chosen = chosen_rows(options.rows, tiny=options.tiny)
+    results = Suite(options, chosen, ["tdsl"]).run()
+    for name, record in results["rows"].items():
+        if name in chosen:
+            show_choice(record)
     return 0
+
+
+def show_choice(record: dict[str, Any]) -> None:
+    ours = record["contenders"].get("tdsl", {})
+    print(json.dumps({key: value for key, value in ours.items() if key != "us"}, indent=1))
+    if "us" in ours:
+        print(f"{ours['us']['median']:.2f} us (p10 {ours['us']['p10']:.2f}, p90 {ours['us']['p90']:.2f})")

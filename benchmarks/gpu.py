@@ -1,6 +1,6 @@
 """The one device and the one clock: a lock that keeps measurements apart, and how a call is timed.
 
-    time_all({"eager": run, "tdsl": run}, sets, seconds)    ->    microseconds per call, rounds of all in turn
+    time_all({"eager": Batch(run, sets), ...}, seconds=2.5)    ->    microseconds per call, rounds of all in turn
 
 Many processes compile at once; whatever runs or measures on the GPU meanwhile holds the lock. What the table shows
 is timed after all compiling, one row at a time.
@@ -11,15 +11,18 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
+import importlib.metadata
 import os
-import random
-import statistics
+import platform
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from benchmarks.measuring import in_turn, spread
 
 Call = Callable[..., Any]
 BATCH_US = 3000.0  # the length of what is timed between two events: launch gaps at its ends vanish in it
@@ -72,19 +75,7 @@ class Timing:
 
     @classmethod
     def of(cls, samples: list[float], calls: int) -> Timing:
-        ordered = sorted(samples)
-
-        def at(share: float) -> float:
-            return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-        return cls(
-            median=statistics.median(ordered),
-            p10=at(0.1),
-            p90=at(0.9),
-            rounds=len(ordered),
-            calls=calls,
-            samples=samples,
-        )
+        return cls(**spread(samples), rounds=len(samples), calls=calls, samples=samples)
 
 
 def l2_bytes() -> int:
@@ -163,19 +154,11 @@ class Batch:
 def time_all(
     batches: Mapping[str, Batch], *, seconds: float, least: int = 10, most: int = 60
 ) -> dict[str, Timing]:
-    """Rounds of all contenders, in a new order each; as many as `seconds` allow, within `least` and `most`."""
-    samples: dict[str, list[float]] = {name: [] for name in batches}
-    order = list(batches)
-    shuffle = random.Random(0)
-    for name in order:  # clocks and caches settle
-        batches[name].measure()
-    began = time.perf_counter()
-    for index in range(most):
-        if index >= least and time.perf_counter() - began > seconds:
-            break
-        shuffle.shuffle(order)
-        for name in order:
-            samples[name].append(batches[name].measure())
+    """Rounds of all contenders in turn; as many as `seconds` allow, within `least` and `most`."""
+    for batch in batches.values():  # clocks and caches settle
+        batch.measure()
+    measures = {name: batch.measure for name, batch in batches.items()}
+    samples = in_turn(measures, least=least, most=most, seconds=seconds)
     return {
         name: Timing.of(values, batches[name].calls * batches[name].replays)
         for name, values in samples.items()
@@ -201,3 +184,25 @@ def measure_ceilings(seconds: float = 3.0) -> dict[str, float]:
         "copy_us": found["copy"].median,
         "matmul_us": found["matmul"].median,
     }
+
+
+def versions() -> dict[str, str]:
+    """What a run ran on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "cuda": str(torch.version.cuda)}
+    for package in ("triton", "helion"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    try:
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        found["gpu"], found["driver"] = (
+            part.strip()
+            for part in subprocess.run(query, capture_output=True, text=True, check=True)
+            .stdout.splitlines()[0]
+            .split(",")
+        )
+    except (OSError, subprocess.CalledProcessError, IndexError, ValueError):
+        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    found["cores"] = str(os.cpu_count())
+    return found

@@ -1,10 +1,10 @@
-"""What a call costs the host, and what a compile costs: ours beside Inductor's own mm template.
+"""Measures what a call costs the host, and what a compile costs: ours beside Inductor's own mm template.
 
-    python -m benchmarks.overhead --out DIR     ->    DIR/overhead.json     (`benchmarks.suite` runs it as its last row)
+python -m benchmarks overhead --out DIR
 
 Launch: a product so small (64 x 64 x 64) that the device waits for the host; the host's time for each call of the
 compiled graph, and of the kernel's launch alone. Compile: each contender in a fresh process with empty caches, then
-again with what the first one left.
+again with what the first one left. A table is printed; DIR/overhead.json has more. `suite` measures it as its last row.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from benchmarks import processes
+from benchmarks.arguments import add_out, add_tiny
+from benchmarks.measuring import in_turn, spread, table, write_json
 from tdsl import pipeline
 
 SIZE = 64
@@ -40,6 +42,13 @@ EIGHT = (
     (128, 64, 64, 4, 4),
     (64, 64, 64, 4, 4),
 )
+COMPILE_COLUMNS = (
+    "",
+    "seconds, empty caches",
+    "seconds, second process",
+    "Triton kernels it compiled",
+    "templates it parsed",
+)
 TITLES = {
     "eager": "eager",
     "compile": "torch.compile (cuBLAS)",
@@ -48,55 +57,42 @@ TITLES = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.overhead", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--out", type=Path, default=Path("bench-out"))
-    parser.add_argument("--part", default="", help="used by the command itself")
-    options = parser.parse_args()
-    if options.part:
-        print(json.dumps(PARTS[options.part.partition(":")[0]](options.part.partition(":")[2])))
-        return
-    import torch
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_out(parser, "overhead.json")
+    add_tiny(parser, "few calls, and compiles of 32^3")
 
-    if not torch.cuda.is_available():
-        parser.error("this measures a GPU, and there is none")
+
+def main(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
-    found = measure()
-    (options.out / "overhead.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found = measure(tiny=options.tiny)
+    write_json(options.out / "overhead.json", found)
     print("\n".join(lines(found)))
+    return 0
 
 
-def measure(log: Any = None, say: Callable[[str], None] = print) -> dict[str, Any]:
+def measure(log: Any = None, say: Callable[[str], None] = print, *, tiny: bool) -> dict[str, Any]:
     """All parts, each in a process of its own; a part that fails is its error."""
     found: dict[str, Any] = {"compile": {}}
     for part in ("launch", "recompile"):
         with tempfile.TemporaryDirectory() as caches:
-            found[part] = _run(part, caches, log)
+            found[part] = _run(part, "", caches, log, tiny=tiny)
             say(f"{part}: {json.dumps(found[part])[:300]}")
     for who in ("compile", "template", "tdsl"):
         with tempfile.TemporaryDirectory() as caches:
-            first = _run(f"compile:{who}", caches, log)
+            first = _run("compile", who, caches, log, tiny=tiny)
             known = _kernels_in(caches)
-            second = _run(f"compile:{who}", caches, log)
+            second = _run("compile", who, caches, log, tiny=tiny)
             second["new_kernels"] = len(_kernels_in(caches) - known)
             found["compile"][who] = {"first": first, "second": second}
             say(f"compile {who}: {json.dumps(found['compile'][who])[:300]}")
     return found
 
 
-def _run(part: str, caches: str, log: Any) -> dict[str, Any]:
-    environment = {
-        **os.environ,
-        "TORCHINDUCTOR_CACHE_DIR": os.path.join(caches, "inductor"),
-        "TRITON_CACHE_DIR": os.path.join(caches, "triton"),
-        "XDG_CACHE_HOME": os.path.join(caches, "home"),
-    }
+def _run(part: str, who: str, caches: str, log: Any, *, tiny: bool) -> dict[str, Any]:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.overhead", "--part", part],
-            env=environment,
+            processes.command(measure_part, part, who, "tiny" if tiny else ""),
+            env={**processes.environment(caches), "XDG_CACHE_HOME": os.path.join(caches, "home")},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -106,6 +102,11 @@ def _run(part: str, caches: str, log: Any) -> dict[str, Any]:
         return answer
     except (subprocess.TimeoutExpired, json.JSONDecodeError, IndexError) as error:
         return {"error": f"{type(error).__name__}: {error}"[:300]}
+
+
+def measure_part(part: str, who: str, tiny: str) -> None:
+    """Prints what a part of PARTS has measured in this process; `who` is the contender, where there is one."""
+    print(json.dumps(PARTS[part](who, bool(tiny))))
 
 
 def _kernels_in(caches: str) -> set[str]:
@@ -143,7 +144,7 @@ def _matmul(who: str, *, configs: int = 0) -> Any:
 # Launch
 
 
-def _launch(nothing: str) -> dict[str, Any]:
+def _launch(nothing: str, tiny: bool) -> dict[str, Any]:
     import torch
 
     from benchmarks.contenders import written_code
@@ -172,7 +173,7 @@ def _launch(nothing: str) -> dict[str, Any]:
                 traceback.print_exc()
                 failed[name] = f"{type(error).__name__}: {error}"[:300]
     with torch.no_grad():
-        return {"call_us": _host(calls), "kernel_us": _host(kernels), "failed": failed}
+        return {"call_us": _host(calls, tiny), "kernel_us": _host(kernels, tiny), "failed": failed}
 
 
 def _product(mm: Any, fused: bool) -> Any:
@@ -193,7 +194,7 @@ def _kernel_of(call: Callable[[], Any], texts: list[str]) -> Callable[[], Any] |
 
     None where there is not exactly one.
     """
-    from benchmarks.explain import autotuners
+    from benchmarks.tuned import autotuners
 
     named = set(_LAUNCH.findall("\n".join(texts)))
     seen: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
@@ -227,49 +228,38 @@ def _kernel_of(call: Callable[[], Any], texts: list[str]) -> Callable[[], Any] |
     return lambda: tuner.run(*args, **kwargs)
 
 
-def _host(calls: Mapping[str, Callable[[], Any]], rounds: int = 25, repeat: int = 400) -> dict[str, Any]:
-    """Microseconds of host time a call; the order of the contenders changes each round."""
+def _host(calls: Mapping[str, Callable[[], Any]], tiny: bool) -> dict[str, dict[str, float]]:
+    """Microseconds of host time a call."""
     import torch
 
-    gpu = torch.cuda.is_available()
-    if not gpu:
-        rounds, repeat = 3, 3
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    order = list(calls)
-    shuffle = random.Random(0)
-    for _ in range(rounds):
-        shuffle.shuffle(order)
-        for name in order:
-            call = calls[name]
-            for _ in range(repeat // 10):
-                call()
-            if gpu:
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            samples[name].append((time.perf_counter() - began) * 1e6 / repeat)
-            if gpu:
-                torch.cuda.synchronize()
-    found = {}
-    for name, values in samples.items():
-        values.sort()
-        found[name] = {
-            "median": statistics.median(values),
-            "p10": values[len(values) // 10],
-            "p90": values[len(values) * 9 // 10],
-        }
-    return found
+    rounds, repeat = (3, 3) if tiny else (25, 400)
+    wait: Callable[[], None] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+
+    def sample(call: Callable[[], Any]) -> float:
+        for _ in range(repeat // 10):
+            call()
+        wait()
+        began = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        took = time.perf_counter() - began
+        wait()
+        return took * 1e6 / repeat
+
+    samples = in_turn(
+        {name: partial(sample, call) for name, call in calls.items()}, least=rounds, most=rounds
+    )
+    return {name: spread(values) for name, values in samples.items()}
 
 
 # Compile
 
 
-def _prepared(who: str) -> tuple[Any, tuple[Any, ...]]:
+def _prepared(who: str, tiny: bool) -> tuple[Any, tuple[Any, ...]]:
     import torch
 
     device = _device()
-    size = 4096 if device.type == "cuda" else 32
+    size = 32 if tiny else 4096
     arguments = tuple(
         torch.randn(shape, device=device, dtype=torch.bfloat16)
         for shape in ((size, size), (size, size), (size,))
@@ -292,7 +282,7 @@ def _warm_up() -> None:
         traceback.print_exc()
 
 
-def _compile(who: str) -> dict[str, Any]:
+def _compile(who: str, tiny: bool) -> dict[str, Any]:
     """Seconds of the first call, where Inductor says they went, and how much was compiled and parsed."""
     import torch
 
@@ -300,7 +290,7 @@ def _compile(who: str) -> dict[str, Any]:
     _count_parses(counted)
     _warm_up()
     _count_compiles(counted)
-    compiled, arguments = _prepared(who)
+    compiled, arguments = _prepared(who, tiny)
     metrics = torch._dynamo.utils.compilation_time_metrics
     before = {name: sum(values) for name, values in metrics.items()}
     if torch.cuda.is_available():
@@ -341,7 +331,7 @@ def _count_compiles(counted: dict[str, int]) -> None:
     knobs.compilation.listener = listen
 
 
-def _recompile(nothing: str) -> dict[str, Any]:
+def _recompile(nothing: str, tiny: bool) -> dict[str, Any]:
     """Milliseconds of a compile whose kernels are all in Triton's cache: tracing and code generation."""
     import torch
 
@@ -349,7 +339,7 @@ def _recompile(nothing: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with torch.no_grad():
         for who in ("compile", "tdsl"):
-            compiled, arguments = _prepared(who)
+            compiled, arguments = _prepared(who, tiny)
             compiled(*arguments)
             samples = []
             with (
@@ -362,11 +352,11 @@ def _recompile(nothing: str) -> dict[str, Any]:
                     compiled(*arguments)
                     samples.append((time.perf_counter() - began) * 1e3)
             found[who] = statistics.median(samples[1:])
-    found["lower_ms"] = _lowering_ms()
+    found["lower_ms"] = _lowering_ms(tiny)
     return found
 
 
-def _lowering_ms() -> float:
+def _lowering_ms(tiny: bool) -> float:
     """Of that, the lowering of our call: from the checked template to Triton source."""
     import torch
 
@@ -380,7 +370,7 @@ def _lowering_ms() -> float:
         spent.append((time.perf_counter() - began) * 1e3)
         return result
 
-    compiled, arguments = _prepared("tdsl")
+    compiled, arguments = _prepared("tdsl", tiny)
     with (
         mock.patch("tdsl.lower.inductor.registration.lower_call", lower),
         torch.no_grad(),
@@ -393,7 +383,7 @@ def _lowering_ms() -> float:
     return statistics.median(spent)
 
 
-PARTS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+PARTS: Mapping[str, Callable[[str, bool], dict[str, Any]]] = {
     "launch": _launch,
     "compile": _compile,
     "recompile": _recompile,
@@ -408,32 +398,15 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         text += [
             f"Host microseconds for each call of a product of {SIZE} x {SIZE} x {SIZE} (median; p10 to p90):",
             "",
-            "| | a call of the graph | the kernel's launch alone |",
-            "| --- | --- | --- |",
+            *table(("", "a call of the graph", "the kernel's launch alone"), _launches(launch)),
         ]
-    for name, one in launch.get("call_us", {}).items():
-        title = TITLES[name.partition(",")[0]] + name[len(name.partition(",")[0]) :]
-        kernel = launch["kernel_us"].get(name)
-        text.append(f"| {title} | {_spread(one)} | {_spread(kernel) if kernel else ''} |")
-    for name, why in [*launch.get("failed", {}).items(), *_error(launch)]:
-        text.append(f"| {name} | failed: {' '.join(why.split())[:120]} | |")
     text += [
         "",
         f"The first call of relu(A @ B) * bias, 4096^3, in a process that has compiled something else before; ours with "
         f"{len(EIGHT)} configs:",
         "",
-        "| | seconds, empty caches | seconds, second process | Triton kernels it compiled | templates it parsed |",
-        "| --- | --- | --- | --- | --- |",
+        *table(COMPILE_COLUMNS, _compiles(found.get("compile", {}))),
     ]
-    for who, pair in found.get("compile", {}).items():
-        first, second = pair["first"], pair["second"]
-        if "error" in first or "error" in second:
-            text.append(f"| {TITLES[who]} | {first.get('error', '')} {second.get('error', '')} | | | |")
-            continue
-        compiles = max(second["triton_compiles"], second["new_kernels"])
-        text.append(
-            f"| {TITLES[who]} | {first['seconds']:.2f} | {second['seconds']:.2f} | {compiles} | {second['template_parses']} |"
-        )
     again = found.get("recompile", {})
     if "tdsl" in again:
         text += [
@@ -447,13 +420,33 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     return text
 
 
-def _error(part: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [("everything", part["error"])] if "error" in part else []
+def _launches(launch: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for name, one in launch.get("call_us", {}).items():
+        who, comma, rest = name.partition(",")
+        kernel = launch["kernel_us"].get(name)
+        yield TITLES[who] + comma + rest, _spread(one), _spread(kernel) if kernel else ""
+    failed = dict(launch.get("failed", {}))
+    if "error" in launch:
+        failed["everything"] = launch["error"]
+    for name, why in failed.items():
+        yield name, f"failed: {' '.join(why.split())[:120]}", ""
+
+
+def _compiles(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for who, pair in found.items():
+        first, second = pair["first"], pair["second"]
+        if "error" in first or "error" in second:
+            yield TITLES[who], f"{first.get('error', '')} {second.get('error', '')}", "", "", ""
+            continue
+        compiles = max(second["triton_compiles"], second["new_kernels"])
+        yield (
+            TITLES[who],
+            f"{first['seconds']:.2f}",
+            f"{second['seconds']:.2f}",
+            str(compiles),
+            str(second["template_parses"]),
+        )
 
 
 def _spread(one: Mapping[str, float]) -> str:
     return f"{one['median']:.1f} ({one['p10']:.1f} to {one['p90']:.1f})"
-
-
-if __name__ == "__main__":
-    main()

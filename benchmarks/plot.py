@@ -1,15 +1,16 @@
-"""A picture of a run: for each row, how far every contender is from the floor.
+"""Draws what a run of `suite` measured: for each row, how far every contender is from the floor.
 
-python -m benchmarks.plot results.json [--out results.png]
+python -m benchmarks plot bench-out/results.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import UsageError, file, read_results
 from benchmarks.report import OURS, best, floor, microseconds
 
 STYLES = {
@@ -25,8 +26,23 @@ STYLES = {
 FARTHEST = 8.0  # times the floor; beyond, a number stands at the edge
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=file, metavar="RESULTS", help="the results.json of a run")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="the picture; beside RESULTS unless given")
+
+
+def main(options: argparse.Namespace) -> int:
+    results = read_results(options.results)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("this needs matplotlib: pip install -e '.[bench]'")
+    path = options.out or options.results.with_suffix(".png")
+    draw(results, path)
+    print(path)
+    return 0
+
+
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Writes a PNG. Raises ValueError if nothing was timed."""
+    """Writes a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -41,7 +57,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         if unit:
             shown.append((name, record, unit, low))
     if not shown:
-        raise ValueError("no row has a time")
+        raise UsageError("expected the results of a run; no row of these has a time")
     figure, axes = pyplot.subplots(figsize=(13, 1.6 + 0.36 * len(shown)), constrained_layout=True)
     group = None
     for index, (_, record, unit, _) in enumerate(shown):
@@ -111,17 +127,3 @@ def draw(results: dict[str, Any], path: Path) -> None:
     )
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plot", description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    path = options.out or options.results.with_suffix(".png")
-    draw(json.loads(options.results.read_text(encoding="utf-8")), path)
-    print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""What a run showed, as Markdown: made from results.json alone, so that text and numbers cannot drift apart.
+"""Writes what a run of `suite` measured as Markdown: made from results.json alone, so that text and numbers agree.
 
-    python -m benchmarks.report results.json [--into docs/performance.md]
+python -m benchmarks report bench-out/results.json --into docs/performance.md
 
 `--into` replaces what stands between the two marks of a generated part; what is written by hand around it stays.
 """
@@ -8,15 +8,42 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import overhead
+from benchmarks.arguments import UsageError, file, read_results
+from benchmarks.measuring import table
+
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 OURS = "tdsl"
-LIBRARY = ("eager", "compile")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=file, metavar="RESULTS", help="the results.json of a run")
+    parser.add_argument(
+        "--into", type=file, metavar="PAGE", help="the page to write it into; else it is printed"
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    text = report(read_results(options.results))
+    if options.into is None:
+        print(text)
+    else:
+        write_into(options.into, text)
+    return 0
+
+
+def write_into(path: Path, text: str) -> None:
+    page = path.read_text(encoding="utf-8")
+    before, begun, rest = page.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (begun and ended):
+        raise UsageError(f"expected {BEGIN} and {END} in {path}")
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def microseconds(record: dict[str, Any], name: str) -> float | None:
@@ -72,7 +99,7 @@ def cell(record: dict[str, Any], name: str) -> str:
     return f"{us['median']:.1f}" + (f" ±{spread / 2:.0f}%" if spread >= 4 else "")
 
 
-def table(results: dict[str, Any]) -> str:
+def report(results: dict[str, Any]) -> str:
     """All of it."""
     return "\n".join(_lines(results))
 
@@ -93,28 +120,9 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield results["command"]
     yield "```"
     yield ""
-    names = baselines(results)
-    titles = [results["contenders"][name] for name in names]
-    yield f"| microseconds | floor | tdsl | of the floor | {' | '.join(titles)} | best / tdsl | held to |"
-    yield "|" + " --- |" * (len(names) + 6)
-    for row, record in results["rows"].items():
-        if row == "ceilings":
-            continue
-        ours, low, other = (
-            microseconds(record, OURS),
-            floor(record, ceilings),
-            best(record, names),
-        )
-        shown = [
-            row,
-            f"{low[0]:.1f} ({low[1]})" if low else "",
-            f"**{cell(record, OURS)}**" if OURS in record["contenders"] else "",
-            f"{low[0] / ours * 100:.0f}%" if low and ours else "",
-            *(cell(record, name) for name in names),
-            f"{other[1] / ours:.2f} ({results['contenders'][other[0]]})" if other and ours else "",
-            verdict(record, results),
-        ]
-        yield f"| {' | '.join(shown)} |"
+    titles = [results["contenders"][name] for name in baselines(results)]
+    header = ("microseconds", "floor", "tdsl", "of the floor", *titles, "best / tdsl", "held to")
+    yield from table(header, times(results))
     yield ""
     yield "Times of each baseline over ours, geometric mean (above 1: ours is faster):"
     yield ""
@@ -122,10 +130,25 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield from failures(results)
     yield from choices(results)
     if "overhead" in results:
-        from benchmarks.overhead import lines
-
         yield ""
-        yield from lines(results["overhead"])
+        yield from overhead.lines(results["overhead"])
+
+
+def times(results: dict[str, Any]) -> Iterator[Sequence[str]]:
+    names, ceilings = baselines(results), results["ceilings"]
+    for row, record in results["rows"].items():
+        if row == "ceilings":
+            continue
+        ours, low, other = microseconds(record, OURS), floor(record, ceilings), best(record, names)
+        yield (
+            row,
+            f"{low[0]:.1f} ({low[1]})" if low else "",
+            f"**{cell(record, OURS)}**" if OURS in record["contenders"] else "",
+            f"{low[0] / ours * 100:.0f}%" if low and ours else "",
+            *(cell(record, name) for name in names),
+            f"{other[1] / ours:.2f} ({results['contenders'][other[0]]})" if other and ours else "",
+            verdict(record, results),
+        )
 
 
 def geomeans(results: dict[str, Any]) -> Iterator[str]:
@@ -135,8 +158,6 @@ def geomeans(results: dict[str, Any]) -> Iterator[str]:
         if row != "ceilings":
             groups.setdefault(record["group"], []).append(record)
     groups["all"] = [record for records in groups.values() for record in records]
-    yield f"| group | {' | '.join(results['contenders'][name] for name in names)} | the best |"
-    yield "|" + " --- |" * (len(names) + 2)
 
     def mean(records: list[dict[str, Any]], pick: Callable[[dict[str, Any]], float | None]) -> str:
         ratios = []
@@ -146,10 +167,12 @@ def geomeans(results: dict[str, Any]) -> Iterator[str]:
                 ratios.append(math.log(theirs / ours))
         return f"{math.exp(sum(ratios) / len(ratios)):.3f} ({len(ratios)})" if ratios else ""
 
+    rows: list[Sequence[str]] = []
     for group, records in groups.items():
         cells = [mean(records, lambda record, name=name: microseconds(record, name)) for name in names]  # type: ignore[misc]
         cells.append(mean(records, lambda record: (best(record, names) or (None, None))[1]))
-        yield f"| {group} | {' | '.join(cells)} |"
+        rows.append([group, *cells])
+    yield from table(["group", *(results["contenders"][name] for name in names), "the best"], rows)
 
 
 def failures(results: dict[str, Any]) -> Iterator[str]:
@@ -178,7 +201,7 @@ def failures(results: dict[str, Any]) -> Iterator[str]:
 def choices(results: dict[str, Any]) -> Iterator[str]:
     """What our kernels reach, and what they are: the chosen config and its resources."""
     ceilings = results["ceilings"]
-    found = []
+    found: list[Sequence[str]] = []
     for row, record in results["rows"].items():
         ours = record["contenders"].get(OURS, {})
         reached = _reached(record, microseconds(record, OURS), ceilings)
@@ -187,49 +210,41 @@ def choices(results: dict[str, Any]) -> Iterator[str]:
                 continue
             config = ", ".join(f"{name.rstrip('_')}={value}" for name, value in kernel["config"].items())
             found.append(
-                f"| {row} | {reached} | {config}, {kernel['num_warps']} warps, {kernel['num_stages']} stages | "
-                f"{kernel['registers']} | {kernel['spills']} | {kernel['shared']} | {kernel['programs'] or ''} |"
+                (
+                    row,
+                    *reached,
+                    f"{config}, {kernel['num_warps']} warps, {kernel['num_stages']} stages",
+                    *(str(kernel[key]) for key in ("registers", "spills", "shared")),
+                    str(kernel["programs"] or ""),
+                )
             )
     if found:
         yield ""
         yield "What our kernels reach, and what was chosen for them:"
         yield ""
-        yield ("| row | TB/s | TFLOP/s | config | registers | spilled bytes | shared bytes | programs |")
-        yield "|" + " --- |" * 8
-        yield from found
+        header = (
+            "row",
+            "TB/s",
+            "TFLOP/s",
+            "config",
+            "registers",
+            "spilled bytes",
+            "shared bytes",
+            "programs",
+        )
+        yield from table(header, found)
 
 
-def _reached(record: dict[str, Any], us: float | None, ceilings: dict[str, float]) -> str:
-    """Two cells: bandwidth and rate, each with its share of the ceiling."""
+def _reached(record: dict[str, Any], us: float | None, ceilings: dict[str, float]) -> tuple[str, str]:
+    """Bandwidth and rate, each with its share of the ceiling."""
     if us is None or not ceilings:
-        return " | "
+        return "", ""
     bandwidth, rate = record["bytes"] / us * 1e6, record["flops"] / us * 1e6
     return (
-        f"{bandwidth / 1e12:.2f} ({bandwidth / ceilings['copy_bytes_per_second'] * 100:.0f}%) | "
-        f"{rate / 1e12:.0f} ({rate / ceilings['matmul_flops_per_second'] * 100:.0f}%)"
+        f"{bandwidth / 1e12:.2f} ({bandwidth / ceilings['copy_bytes_per_second'] * 100:.0f}%)",
+        f"{rate / 1e12:.0f} ({rate / ceilings['matmul_flops_per_second'] * 100:.0f}%)",
     )
 
 
 def one_line(text: str) -> str:
     return " ".join(text.split())[:300].replace("|", "\\|")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--into", type=Path)
-    options = parser.parse_args()
-    text = table(json.loads(options.results.read_text(encoding="utf-8")))
-    if options.into is None:
-        print(text)
-        return
-    page = options.into.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{options.into} has no {BEGIN} and {END}")
-    options.into.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

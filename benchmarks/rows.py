@@ -1,10 +1,10 @@
 """The rows of the table: for each piece of work its inputs, what it computes, and what counts as holding.
 
-    ROWS["gemm 4096x4096x4096"]  ->  inputs(device, generator), program(op), baseline, flops, hold
+    rows()["gemm 4096x4096x4096"]  ->  inputs(device, generator), program(op), baseline, flops, hold
 
 A row's program is written once, over the operator in its middle: with PyTorch's own function it is what the
 baselines compile, with a template it is ours, with a Helion kernel it is Helion's. How a contender is compiled
-is `contenders`' business, how it is timed `timing`'s.
+is `contenders`' business, how it is timed `gpu`'s.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from benchmarks.arguments import UsageError
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Program = Callable[..., Any]
 Inputs = tuple[torch.Tensor, ...]
+ROUNDING = 2.0**-8  # of bf16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -511,6 +514,27 @@ def rows(*, tiny: bool = False) -> dict[str, Row]:
     return {row.name: row for row in made}
 
 
+def chosen_rows(only: str, *, tiny: bool) -> dict[str, Row]:
+    """Those whose name or group is in the text, separated by commas or semicolons; all for nothing, or for `all`."""
+    known = rows(tiny=tiny)
+    groups = {row.group for row in known.values()}
+    names, left = set(), only
+    # A row's own name may have commas in it, and begin as another's does.
+    for name in sorted(known, key=len, reverse=True):
+        if name in left:
+            names.add(name)
+            left = left.replace(name, ",")
+    wanted = [part.strip() for part in left.replace(";", ",").split(",") if part.strip()]
+    for part in wanted:
+        if part not in groups and part != "all":
+            raise UsageError(
+                f"there is no row or group {part!r}; groups: {', '.join(sorted(groups))}; rows: {'; '.join(known)}"
+            )
+    if "all" in wanted or not (names or wanted):
+        return known
+    return {name: row for name, row in known.items() if name in names or row.group in wanted}
+
+
 def moved_bytes(inputs: Inputs, outputs: object) -> int:
     """What must pass through memory at least: each input read once, each output written once."""
     return sum(map(_size, (*inputs, *leaves(outputs))))
@@ -527,3 +551,14 @@ def leaves(value: object) -> tuple[torch.Tensor, ...]:
 
 def _size(tensor: torch.Tensor) -> int:
     return math.prod(tensor.shape) * tensor.element_size()
+
+
+def distance(one: torch.Tensor, true: torch.Tensor) -> float:
+    """The relative error in the norm; a NaN is infinitely far."""
+    error = float(torch.linalg.vector_norm(one.double() - true) / torch.linalg.vector_norm(true))
+    return error if error == error else float("inf")
+
+
+def allowed_distance(eager: torch.Tensor, true: torch.Tensor) -> float:
+    """How far a contender may be from the truth, by how far eager is."""
+    return 2 * distance(eager, true) + ROUNDING

@@ -1,12 +1,10 @@
-"""The table: every row against every contender, on the GPU of this machine.
+"""Times every row against every contender on the GPU of this machine, and prints the table.
 
-    python -m benchmarks.suite --out DIR [--only gemm,norm,"softmax 16384x4096"] [--quick] [--seconds S]
+python -m benchmarks suite --only gemm,"softmax 16384x4096"
 
 Rows compile in processes of their own, several at a time; then they are timed one after another, alone. What is known
-is written to DIR/results.json after each row, and the table, made of it by `report`, printed at the end.
-
-    python -m benchmarks.suite --explain ROW           what was chosen for our kernel of a row
-    python -m benchmarks.suite --configs ROW,GROUP     times candidates for our kernels (see `candidates`)
+is written to DIR/results.json after each row; `report` makes the table of it again, and `plot` a picture. The launch
+and compile costs that `overhead` measures are the row `overhead`.
 """
 
 from __future__ import annotations
@@ -14,76 +12,73 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import queue
-import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks import overhead, processes
+from benchmarks.arguments import add_out, add_tiny, count, seconds, some_of
 from benchmarks.contenders import CONTENDERS
-from benchmarks.rows import Row, rows
+from benchmarks.gpu import versions
+from benchmarks.measuring import write_json
+from benchmarks.report import report
+from benchmarks.rows import Row, chosen_rows
+from benchmarks.worker import measure_row
 
-ROOT = Path(__file__).parents[1]
 GRACE = 30.0  # seconds between the end of compiling and the loss of patience
 TURN = 90.0  # seconds that a row's timing may take at most
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="where results.json goes")
-    parser.add_argument("--only", default="", help="groups and rows, separated by semicolons or commas")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only", default="", metavar="ROWS", help="groups and rows, separated by commas or semicolons"
+    )
+    parser.add_argument(
+        "--contenders",
+        type=some_of(CONTENDERS),
+        default=[*CONTENDERS],
+        metavar="NAMES",
+        help=f"some of {','.join(CONTENDERS)}; all unless given",
+    )
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `Suite` reads of the options."""
+    add_out(parser, "results.json")
     parser.add_argument("--quick", action="store_true", help="no max-autotune, shorter rounds")
-    parser.add_argument("--tiny", action="store_true", help="sizes for an interpreter: proves that it runs")
-    parser.add_argument("--seconds", type=float, default=420, help="for everything")
-    parser.add_argument("--row-seconds", type=float, default=2.5, help="of rounds for each row")
-    parser.add_argument("--limit", type=float, default=150, help="seconds of compiling for one contender")
-    parser.add_argument("--jobs", type=int, default=0, help="rows compiled at a time")
-    parser.add_argument("--explain", default="", metavar="ROW")
-    parser.add_argument("--configs", default="", metavar="ROWS", help="time candidate configs of our kernels")
-    options = parser.parse_args()
-    if not options.tiny and not torch.cuda.is_available():
-        parser.error(
-            "this measures a GPU, and there is none; --tiny proves in Triton's interpreter that it runs"
-        )
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.configs:
-        from benchmarks.candidates import tune
+    add_tiny(parser)
+    parser.add_argument("--seconds", type=seconds, default=420, help="for everything (%(default)s)")
+    parser.add_argument(
+        "--row-seconds",
+        type=seconds,
+        default=2.5,
+        metavar="SECONDS",
+        help="of rounds for each row (%(default)s)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=seconds,
+        default=150,
+        metavar="SECONDS",
+        help="of compiling for one contender (%(default)s)",
+    )
+    parser.add_argument("--jobs", type=count, help="rows compiled at a time (half of the cores, at most 8)")
 
-        return tune(chosen_rows(options.configs, tiny=options.tiny), options)
-    if options.explain:
-        options.only, options.contenders = options.explain, "tdsl"
-    results = Suite(options).run()
-    if options.explain:
-        for record in results["rows"].values():
-            show_choice(record)
-        return 0
-    from benchmarks.report import table
 
-    print(table(results))
+def main(options: argparse.Namespace) -> int:
+    # `overhead` is no row of `rows`, and is asked for like one.
+    rest = options.only.replace("overhead", "").strip(",; ")
+    with_overhead = "overhead" in options.only or rest in ("", "all")
+    chosen = chosen_rows(rest, tiny=options.tiny) if rest or not options.only else {}
+    print(report(Suite(options, chosen, options.contenders, with_overhead=with_overhead).run()))
     return 0
-
-
-def chosen_rows(only: str, *, tiny: bool) -> dict[str, Row]:
-    """Those whose name or group is named; all for nothing. Exits where a name is unknown."""
-    known = rows(tiny=tiny)
-    wanted = [name.strip() for name in only.replace(";", ",").split(",") if name.strip()]
-    if not wanted or wanted == ["all"]:
-        return known
-    # A row's own name may have commas in it.
-    named = [row for row in known.values() if row.name in only or row.group in wanted]
-    if not named:
-        sys.exit(f"no row or group {only!r}; rows: {'; '.join(known)}")
-    return {row.name: row for row in named}
 
 
 @dataclass(kw_only=True)
@@ -92,23 +87,25 @@ class _Process:
 
     row: str
     popen: subprocess.Popen[str]
-    folder: str
     without: dict[str, Any]  # contenders that took the device away from an earlier process
 
 
 class Suite:
     """One run. `results` is what is written."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        only = options.only.replace("overhead", "").strip(",; ")
-        self.overhead = "overhead" in options.only or only in ("", "all")
-        self.chosen = (
-            {} if self.overhead and not only and options.only else chosen_rows(only, tiny=options.tiny)
-        )
-        self.contenders = [name for name in options.contenders.split(",") if name]
-        if options.quick:
-            self.contenders = [name for name in self.contenders if not name.startswith("max-autotune")]
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        chosen: Mapping[str, Row],
+        contenders: Sequence[str],
+        *,
+        with_overhead: bool = False,
+    ) -> None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        self.options, self.chosen, self.with_overhead = options, chosen, with_overhead
+        self.contenders = [
+            name for name in contenders if not (options.quick and name.startswith("max-autotune"))
+        ]
         self.began = time.time()
         cores = os.cpu_count() or 1
         self.jobs = options.jobs or max(1, min(8, cores // 2))
@@ -117,7 +114,7 @@ class Suite:
         self.events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
         self.log = (options.out / "suite.log").open("a", encoding="utf-8")
         self.results: dict[str, Any] = {
-            "command": shlex.join(["python", "-m", "benchmarks.suite", *sys.argv[1:]]),
+            "command": options.line,
             "versions": versions(),
             "jobs": self.jobs,
             "contenders": {name: CONTENDERS[name].title for name in self.contenders},
@@ -171,10 +168,8 @@ class Suite:
                     continue
                 self.time(ready[name])
                 self.write()
-        if self.overhead:
-            from benchmarks.overhead import measure
-
-            self.results["overhead"] = measure(self.log, self.note)
+        if self.with_overhead:
+            self.results["overhead"] = overhead.measure(self.log, self.note, tiny=self.options.tiny)
         self.results["seconds"] = time.time() - self.began
         self.write()
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -198,22 +193,20 @@ class Suite:
             "seconds": self.options.row_seconds if not self.options.quick else 0.5,
         }
         environment = {
-            **os.environ,
-            "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "inductor"),
-            "TRITON_CACHE_DIR": os.path.join(folder, "triton"),
+            **processes.environment(folder),
             "TORCHINDUCTOR_COMPILE_THREADS": str(self.threads),
             "HELION_AUTOTUNE_EFFORT": "none",
             "PYTHONUNBUFFERED": "1",
         }
         popen = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", json.dumps(order)],
+            processes.command(measure_row, json.dumps(order)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
             env=environment,
         )
-        process = _Process(row=row, popen=popen, folder=folder, without=without)
+        process = _Process(row=row, popen=popen, without=without)
         threading.Thread(target=self.listen, args=(process,), daemon=True).start()
         return process
 
@@ -297,44 +290,5 @@ class Suite:
         print(f"[{time.time() - self.began:.0f} s] {text}", flush=True)
 
     def write(self) -> None:
-        path = self.options.out / "results.json"
         ordered = {name: self.results["rows"][name] for name in self.chosen if name in self.results["rows"]}
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({**self.results, "rows": ordered}, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
-
-
-def show_choice(record: dict[str, Any]) -> None:
-    ours = record["contenders"].get("tdsl", {})
-    print(json.dumps({key: value for key, value in ours.items() if key != "us"}, indent=1))
-    if "us" in ours:
-        print(f"{ours['us']['median']:.2f} us (p10 {ours['us']['p10']:.2f}, p90 {ours['us']['p90']:.2f})")
-
-
-def versions() -> dict[str, str]:
-    import importlib.metadata
-
-    import torch
-
-    found = {"python": platform.python_version(), "torch": torch.__version__, "cuda": str(torch.version.cuda)}
-    for package in ("triton", "helion"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    try:
-        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        found["gpu"], found["driver"] = (
-            part.strip()
-            for part in subprocess.run(query, capture_output=True, text=True, check=True)
-            .stdout.splitlines()[0]
-            .split(",")
-        )
-    except (OSError, subprocess.CalledProcessError, IndexError, ValueError):
-        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    found["cores"] = str(os.cpu_count())
-    return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        write_json(self.options.out / "results.json", {**self.results, "rows": ordered})

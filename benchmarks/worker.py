@@ -1,9 +1,9 @@
 """One row in a process of its own: compiles its contenders, checks them, waits for its turn, times them.
 
-    python -m benchmarks.worker '{"row": "gemm 4096x4096x4096", ...}'    (started by benchmarks.suite)
+    measure_row('{"row": "gemm 4096x4096x4096", ...}')    ->    lines of JSON on standard output, read by `suite`
 
-Says what happens as lines of JSON on its standard output, and times when it reads a line. A contender that fails,
-is wrong or takes too long is a record, not the end.
+It says what happens as it happens, and times when it reads a line. A contender that fails, is wrong or takes too long
+is a record, not the end.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import torch
 
 from benchmarks.contenders import CONTENDERS, parts_of, reference, written_code
 from benchmarks.gpu import Batch, Lock, measure_ceilings, sets_for, time_all
-from benchmarks.rows import Inputs, Program, Row, leaves, moved_bytes, rows
+from benchmarks.processes import answers, lost_device, words
+from benchmarks.rows import Inputs, Program, Row, allowed_distance, distance, leaves, moved_bytes, rows
+from benchmarks.tuned import tuned_kernels
 
-ROUNDING = 2.0**-8  # of bf16
 SECONDS_AFTER_DEADLINE = 1.0
 _late = False  # whether the alarm went off: the compiler wraps what it is interrupted with
 
@@ -33,10 +34,8 @@ class TookTooLong(Exception):
     """Raised in the main thread by the alarm."""
 
 
-def main() -> None:
-    order = json.loads(sys.argv[1])
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no message of ours
+def measure_row(text: str) -> None:
+    order, out = json.loads(text), answers()
 
     def say(**message: Any) -> None:
         out.write(json.dumps(message) + "\n")
@@ -53,21 +52,13 @@ def main() -> None:
             _Worker(order, say).work()
     except Exception as error:
         traceback.print_exc()
-        say(event="broken", error=_words(error))
+        say(event="broken", error=words(error))
 
 
 def _alarm(*_: object) -> None:
     global _late
     _late = True
     raise TookTooLong
-
-
-def _words(error: BaseException) -> str:
-    text = "".join(traceback.format_exception_only(type(error), error)).partition(
-        "\nSet TORCHDYNAMO_VERBOSE"
-    )[0]
-    text = text.strip()
-    return text if len(text) <= 600 else f"{text[:400]} ... {text[-200:]}"
 
 
 class _Worker:
@@ -88,7 +79,7 @@ class _Worker:
             arguments = self.inputs(0)
             truth = _float64(reference(self.row), arguments)
             eager = self.row.program(self.row.baseline)(*arguments)
-            allowed = [_allowed(one, true) for one, true in zip(leaves(eager), truth, strict=True)]
+            allowed = [allowed_distance(one, true) for one, true in zip(leaves(eager), truth, strict=True)]
             moved = moved_bytes(arguments, eager)
             del eager
         self.say(
@@ -133,8 +124,8 @@ class _Worker:
             if isinstance(error_, KeyboardInterrupt):
                 raise
             traceback.print_exc()
-            why = f"took longer than {left:.0f} s" if _late else _words(error_)
-            fatal = "CUDA error" in why or "illegal memory access" in why
+            why = f"took longer than {left:.0f} s" if _late else words(error_)
+            fatal = lost_device(why)
             self.say(event="contender", name=name, status="failed", why=why, fatal=fatal)
             if fatal:
                 os._exit(1)  # this process has lost the device; the row starts again without the contender
@@ -170,7 +161,7 @@ class _Worker:
             if one.is_floating_point():
                 one.fill_(float("nan"))
         del found, one
-        return [_distance(one, true) for one, true in zip(leaves(call(*arguments)), truth, strict=True)]
+        return [distance(one, true) for one, true in zip(leaves(call(*arguments)), truth, strict=True)]
 
     def time(self, moved: int) -> None:
         gc.collect()
@@ -183,7 +174,7 @@ class _Worker:
                     batches[name] = Batch(call, sets)
                 except Exception as error:
                     traceback.print_exc()
-                    self.say(event="contender", name=name, status="failed", why=f"timing: {_words(error)}")
+                    self.say(event="contender", name=name, status="failed", why=f"timing: {words(error)}")
             if batches:
                 for name, timing in time_all(batches, seconds=self.order["seconds"]).items():
                     record = dataclasses.asdict(timing)
@@ -205,23 +196,11 @@ def _float64(program: Program, arguments: Inputs) -> list[torch.Tensor]:
     return [one.double() for one in leaves(program(*wide))]
 
 
-def _distance(one: torch.Tensor, true: torch.Tensor) -> float:
-    """The relative error in the norm; a NaN is infinitely far."""
-    error = float(torch.linalg.vector_norm(one.double() - true) / torch.linalg.vector_norm(true))
-    return error if error == error else float("inf")
-
-
-def _allowed(eager: torch.Tensor, true: torch.Tensor) -> float:
-    return 2 * _distance(eager, true) + ROUNDING
-
-
 def _chosen(texts: list[str]) -> list[dict[str, Any]]:
-    from benchmarks.explain import tuned_kernels
-
     try:
         return [dataclasses.asdict(kernel) for kernel in tuned_kernels(texts)]
     except Exception as error:
-        return [{"error": _words(error)}]
+        return [{"error": words(error)}]
 
 
 def _helion_configs(row: Row) -> list[str]:
@@ -247,7 +226,3 @@ def _stop_compile_workers() -> None:
         shutdown_compile_workers()
     except Exception:
         traceback.print_exc()
-
-
-if __name__ == "__main__":
-    main()

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parent.parent
 LEAST_OF_A_TABLE = 3  # built-ins that a table names
 
 
-def modules(root: Path) -> dict[str, ast.Module]:
-    """Every module of `tdsl`, by its full name."""
+def modules(root: Path, package: str = "tdsl") -> dict[str, ast.Module]:
+    """Every module of a package, by its full name."""
     found = {}
-    for path in sorted((root / "tdsl").rglob("*.py")):
+    for path in sorted((root / package).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(
             path.read_text(encoding="utf-8")
@@ -113,8 +113,10 @@ def main(root: Path) -> None:
     )
     longest = sorted(lines, key=lambda path: -lines[path])[:5]
     print("longest: " + ", ".join(f"{path} {lines[path]}" for path in longest))
-    found = circles(trees)
-    print(f"{len(found)} circles of imports, those in functions and for types alone among them")
+    found = circles({**trees, **modules(root, "benchmarks")})
+    print(
+        f"{len(found)} circles of imports, below benchmarks, too, those in functions and for types alone among them"
+    )
     for circle in found:
         print("    " + ", ".join(circle))
     members = overridden(trees)

@@ -1,6 +1,6 @@
 """Times prologues of a matmul fused and kept apart, beside what the rule of docs/fusion.md says of each.
 
-    python benchmarks/prologue_cost.py            # needs a GPU; a few minutes, most of them compiling
+python -m benchmarks prologues            a few minutes, most of them compiling
 
 A line for each: the estimate of both ways in microseconds, which the rule takes, the measured medians, and `wrong` with
 what it costs where the other way was faster by more than 3 %.
@@ -9,8 +9,9 @@ what it costs where the other way was faster by more than 3 %.
 from __future__ import annotations
 
 import argparse
-import json
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 import triton
 
 import tdsl
+from benchmarks.arguments import add_tiny, some_of
+from benchmarks.measuring import spread, write_json
 from tdsl.lower.inductor import explanation
 from tdsl.lower.inductor.fusion import cost
 from tdsl.lower.inductor.fusion.facts import Call, Effort
@@ -35,6 +38,7 @@ template {name}(A: bf16[M, K], B: bf16[K, N]) -> C: bf16[M, N]:
         store C[m, n] = acc
 """
 SIZES = ((4096, 4096, 4096), (512, 4096, 4096), (16, 4096, 4096), (1024, 1024, 1024))
+TINY = ((16, 32, 32),)
 WORK: dict[str, Callable[..., torch.Tensor]] = {
     "relu": lambda x, y, f, s, q: torch.relu(x),
     "exp": lambda x, y, f, s, q: torch.exp(x),
@@ -50,29 +54,38 @@ def template(name: str, says: str) -> Any:
     return tdsl.template(source=TEXT.format(name=name, says=says), name=name)(lambda A, B: A @ B)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file")
+    parser.add_argument(
+        "--work",
+        type=some_of(WORK),
+        default=[*WORK],
+        metavar="NAMES",
+        help=f"prologues: some of {','.join(WORK)}; all unless given",
     )
-    parser.add_argument("--json", help="write the numbers to this file")
-    options = parser.parse_args()
+    add_tiny(parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    gpu = torch.cuda.is_available()
+    device = "cuda" if gpu else "cpu"
     ways = {says: template(f"matmul_{says}", says) for says in ("fuse", "nofuse")}
     rows = []
     print(f"{'':34} {'estimated':>17} {'measured':>19}")
-    for m, k, n in SIZES:
+    for m, k, n in TINY if options.tiny else SIZES:
         for side in ("A", "B"):
             shape = (m, k) if side == "A" else (k, n)
-            for work, compute in WORK.items():
+            for work in options.work:
                 inputs = (
-                    torch.randn(shape, device="cuda", dtype=torch.bfloat16),
-                    torch.randn(shape, device="cuda", dtype=torch.bfloat16),
-                    torch.randn(shape, device="cuda"),
-                    torch.randn(shape[1], device="cuda", dtype=torch.bfloat16),
-                    torch.randint(-128, 128, shape, device="cuda", dtype=torch.int8),
+                    torch.randn(shape, device=device, dtype=torch.bfloat16),
+                    torch.randn(shape, device=device, dtype=torch.bfloat16),
+                    torch.randn(shape, device=device),
+                    torch.randn(shape[1], device=device, dtype=torch.bfloat16),
+                    torch.randint(-128, 128, shape, device=device, dtype=torch.int8),
                 )
-                other = torch.randn((k, n) if side == "A" else (m, k), device="cuda", dtype=torch.bfloat16)
-                fused, seen = _time(ways["fuse"], compute, side, other, inputs)
-                apart, _ = _time(ways["nofuse"], compute, side, other, inputs)
+                other = torch.randn((k, n) if side == "A" else (m, k), device=device, dtype=torch.bfloat16)
+                fused, seen = _time(ways["fuse"], WORK[work], side, other, inputs)
+                apart, _ = _time(ways["nofuse"], WORK[work], side, other, inputs)
                 measured, estimated = {"fuse": fused, "nofuse": apart}, seen[-1]
                 fuses = estimated.fused <= estimated.apart
                 taken, left = (
@@ -95,10 +108,9 @@ def main() -> None:
                     }
                 )
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump(
-                {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}, file
-            )
+        name = torch.cuda.get_device_name() if gpu else "none"
+        write_json(options.json, {"device": name, "torch": torch.__version__, "rows": rows})
+    return 0
 
 
 def _program(matmul: Any, compute: Callable[..., torch.Tensor], side: str) -> Callable[..., torch.Tensor]:
@@ -124,11 +136,15 @@ def _time(
         torch._inductor.config.patch(fx_graph_cache=False),
     ):
         compiled(other, *inputs)
-    median = triton.testing.do_bench(
-        lambda: compiled(other, *inputs), warmup=20, rep=80, return_mode="median"
-    )
-    return float(median), seen
+    return _median(lambda: compiled(other, *inputs)), seen
 
 
-if __name__ == "__main__":
-    main()
+def _median(call: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        return float(triton.testing.do_bench(call, warmup=20, rep=80, return_mode="median"))
+    samples = []
+    for _ in range(3):
+        began = time.perf_counter()
+        call()
+        samples.append((time.perf_counter() - began) * 1e3)
+    return spread(samples)["median"]
