@@ -45,7 +45,7 @@ x = torch.arange(70.0)
 expected = 2 * (x + 1 + 3 * torch.sin(x)) - 1
 torch.testing.assert_close(program(x), expected)
 torch.testing.assert_close(torch.compile(program, fullgraph=True)(x), expected)
-import tdsl.lower.inductor.kernel
+import tdsl.lower.inductor.kernel.generation
 assert "numpy" not in sys.modules
 """
 

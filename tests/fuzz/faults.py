@@ -24,10 +24,11 @@ from tdsl import builtins, ir, operators, signature
 from tdsl.lower.emit import expressions, lanes, points, syntax, tiles
 from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
-from tdsl.lower.inductor import bindings, buffer, explanation, kernel, launch, lowering, recording
+from tdsl.lower.inductor import bindings, buffer, explanation, launch, lowering, recording
 from tdsl.lower.inductor.fusion import placement, zeros
 from tdsl.lower.inductor.fusion.facts import Reach
-from tdsl.lower.inductor.kernel import TemplateKernel
+from tdsl.lower.inductor.kernel import frames, generation, rendering
+from tdsl.lower.inductor.kernel.generation import TemplateKernel
 from tdsl.refusal import Reason
 from tdsl.types import BOOL, DTYPES
 
@@ -60,9 +61,7 @@ def around(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]
 
 @fault("dropped re-mask after a prologue")
 def _() -> Iterator[None]:
-    with around(
-        TemplateKernel, "_fused_load", lambda old, self, slot: old(self, replace(slot, neutral=None))
-    ):
+    with around(generation, "fused_load", lambda old, frame, read, padded: old(frame, read, padded=True)):
         yield
 
 
@@ -279,7 +278,7 @@ def _() -> Iterator[None]:
     with (
         mock.patch.object(bindings, "index_dtype", lambda layouts: "i32"),
         mock.patch.object(lowering, "index_dtype", lambda layouts: "i32"),
-        mock.patch.object(kernel, "index_dtype", lambda layouts: "i32"),
+        mock.patch.object(generation, "index_dtype", lambda layouts: "i32"),
     ):
         yield
 
@@ -292,19 +291,19 @@ def _() -> Iterator[None]:
             slot = replace(slot, index=first.index, dimensions=first.dimensions)
         return old(self, slot)
 
-    with around(TemplateKernel, "_fused_load", loaded):
+    with around(TemplateKernel, "_setup_load", loaded):
         yield
 
 
 @fault("indices of a square epilogue swapped")
 def _() -> Iterator[None]:
-    def captured(old: Any, self: Any, slot: Any, number: int) -> Any:
-        sizes = self.call.results[slot.param].layout.size
+    def stored(old: Any, frame: Any, *args: Any) -> Any:
+        sizes = generation.V.kernel.call.results[frame.slot.param].layout.size
         if len(sizes) == 2 and sizes[0] == sizes[1]:
-            slot = replace(slot, dimensions=slot.dimensions[::-1])
-        return old(self, slot, number)
+            frame = replace(frame, slot=replace(frame.slot, dimensions=frame.slot.dimensions[::-1]))
+        return old(frame, *args)
 
-    with around(TemplateKernel, "_capture", captured):
+    with around(generation, "fused_store", stored):
         yield
 
 
@@ -313,7 +312,7 @@ def _() -> Iterator[None]:
     def dotted(old: Any, strides: Any, indices: Any) -> Any:
         return old(strides[::-1], indices) if len(strides) == 3 else old(strides, indices)
 
-    with around(kernel, "sympy_dot", dotted):
+    with around(generation, "sympy_dot", dotted):
         yield
 
 
@@ -383,7 +382,7 @@ def _() -> Iterator[None]:
 @fault("raw output that is still read is not stored")
 def _() -> Iterator[None]:
     def setup(old: Any, self: Any, slot: Any, position: int) -> None:
-        with mock.patch.object(kernel, "DeferredLine", lambda name, text: "pass"):
+        with mock.patch.object(generation, "DeferredLine", lambda name, text: "pass"):
             old(self, slot, position)
 
     with around(TemplateKernel, "_setup_store", setup):
@@ -397,9 +396,9 @@ def _() -> Iterator[None]:
         match value:
             case ast.Call(func=ast.Attribute(value=inner, attr="to"), args=[ast.Attribute(attr=name)]):
                 value = inner if name in ("float16", "bfloat16") else value
-        return kernel._block(value, slot)
+        return frames.block(value, slot)
 
-    with around(kernel, "_as_read", read):
+    with around(rendering, "as_read", read), around(generation, "as_read", read):
         yield
 
 
@@ -459,15 +458,15 @@ def _() -> Iterator[None]:
 
 @fault("prologue's value not cast to the parameter's dtype")
 def _() -> Iterator[None]:
-    def loaded(old: Any, self: Any, slot: Any) -> Any:
+    def loaded(old: Any, *args: Any, **kwargs: Any) -> Any:
         def quote(text: str, *parts: Any) -> ast.expr:
             cast = text == "{0}.to({1})" and str(parts[0]).endswith("_result")
             return syntax.tree(parts[0]) if cast else syntax.quote(text, *parts)
 
-        with mock.patch.object(kernel, "quote", quote):
-            return old(self, slot)
+        with mock.patch.object(rendering, "quote", quote):
+            return old(*args, **kwargs)
 
-    with around(TemplateKernel, "_fused_load", loaded):
+    with around(generation, "fused_load", loaded):
         yield
 
 
@@ -515,7 +514,7 @@ def _written_anyway(call: Any, work: Any, param: str) -> str | None:
 @fault("accumulation into memory that was not zeroed")
 def _() -> Iterator[None]:
     def called(old: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        wrapper = kernel.V.graph.wrapper_code
+        wrapper = generation.V.graph.wrapper_code
         with mock.patch.object(wrapper, "make_zero_buffer", lambda name: "pass"):
             old(self, *args, **kwargs)
 
@@ -615,11 +614,21 @@ def _() -> Iterator[None]:
 
 @fault("a branch loses its store")
 def _() -> Iterator[None]:
-    def store(old: Any, self: Any, slot: Any, position: int) -> Any:
-        first = self.__dict__.setdefault("_first_stores", {}).setdefault(slot.param, position)
-        return old(self, slot, position) if position == first else [ast.Pass()]
+    def stored(old: Any, self: Any, slot: Any, position: int, *args: Any) -> Any:
+        return old(self, slot, position, *args) if position == first(self, slot) else []
 
-    with around(TemplateKernel, "_store", store):
+    def hooks_after(old: Any, self: Any) -> Any:
+        found = old(self)
+        for slot in self.call.source.store_slots():
+            for position in self.call.source.store_positions(slot.param)[1:]:
+                found[position] = []
+        return found
+
+    def first(kernel: Any, slot: Any) -> int:
+        position: int = kernel.call.source.store_positions(slot.param)[0]
+        return position
+
+    with around(TemplateKernel, "_stored", stored), around(TemplateKernel, "_hooks_after", hooks_after):
         yield
 
 
@@ -628,7 +637,7 @@ def _() -> Iterator[None]:
     def setup(old: Any, self: Any, slot: Any, position: int) -> None:
         old(self, slot, position)
         if position != self.call.source.store_positions(slot.param)[0]:
-            self._epilogue_nodes_by_subgraph[self._captured[position]] = []
+            self._epilogue_nodes_by_subgraph[self._numbers[position]] = []
 
     with around(TemplateKernel, "_setup_store", setup):
         yield

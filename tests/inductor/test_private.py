@@ -69,6 +69,7 @@ OVERRIDDEN = {
         "kernel_benchmark_extra_args",
         "load",
         "rename_indexing",
+        "set_subgraph_body",
         "store",
     ),
     "MultiOutput": ("codegen", "get_read_writes", "should_allocate"),
@@ -94,7 +95,6 @@ CALLED = {
     private.ExternalTritonTemplateKernel: (
         "_make_independent_subgraph",
         "_get_store_output_subgraph_name",
-        "set_subgraph_body",
         "codegen_template_body",
         "codegen_body",
     ),
@@ -131,6 +131,23 @@ def test_packages_of_an_earlier_release_find_what_they_import(module, names):
     there = importlib.import_module(f"tdsl.lower.inductor.{module}")
     here = importlib.import_module(f"tdsl.lower.runtime.{module}")
     assert all(getattr(there, name) is getattr(here, name) for name in names)
+
+
+def test_what_ours_ask_of_the_scheduler():
+    """Attributes of an instance, and the method that each round of fusions is."""
+    scheduler = inspect.getmodule(private.SchedulerNode).Scheduler
+    takes = list(inspect.signature(scheduler.fuse_nodes_once).parameters)
+    assert takes[:2] == ["self", "nodes"]
+    made = inspect.getsource(scheduler)
+    for name in (
+        "name_to_buf",
+        "name_to_node",
+        "name_to_fused_node",
+        "mutation_real_name",
+        "mutation_renames",
+    ):
+        assert f"self.{name}: " in made or f"self.{name} = " in made, name
+    assert "self.fuse_nodes_once(nodes" in inspect.getsource(scheduler.fuse_nodes)
 
 
 def test_the_arguments_that_ours_take():

@@ -37,7 +37,7 @@ from tdsl.lower.inductor.compat.names import (
     sympy,
     sympy_product,
 )
-from tdsl.lower.inductor.kernel import make_kernel_render
+from tdsl.lower.inductor.kernel.generation import make_kernel_render
 from tdsl.lower.inductor.launch import static_sizes
 from tdsl.lower.inductor.tuning import budget_of
 
