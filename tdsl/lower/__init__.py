@@ -1,6 +1,6 @@
 """Kernel and binding → Triton source with slots."""
 
 from tdsl.lower.emit.emission import lower
-from tdsl.lower.facts.specialization import static_axes
+from tdsl.lower.facts.bound import static_axes
 
 __all__ = ["lower", "static_axes"]

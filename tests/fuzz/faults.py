@@ -24,6 +24,7 @@ from tdsl import builtins, ir, operators, signature
 from tdsl.lower.emit import expressions, lanes, points, syntax, tiles
 from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
+from tdsl.lower.facts.bound import BoundKernel
 from tdsl.lower.inductor import bindings, buffer, explanation, launch, lowering, recording
 from tdsl.lower.inductor.fusion import placement, zeros
 from tdsl.lower.inductor.fusion.facts import Reach
@@ -334,8 +335,8 @@ def _() -> Iterator[None]:
 
 @fault("grid of another config")
 def _() -> Iterator[None]:
-    def configs(old: Any, self: Any) -> Any:
-        found = old(self)
+    def configs(old: Any, self: Any, calculated: Any) -> Any:
+        found = old(self, calculated)
         return tuple(replace(config, grid=found[-1].grid) for config in found)
 
     with around(specialization.Specialization, "configs", configs):
@@ -537,14 +538,11 @@ def _() -> Iterator[None]:
 
 @fault("wrong branch for an optional parameter")
 def _() -> Iterator[None]:
-    def present(old: Any, self: Any, *args: Any) -> None:
-        old(self, *args)
-        required = {
-            item.name for item in self.kernel.params if isinstance(item, ir.Tensor) and not item.optional
-        }
-        self.present = frozenset(required)
+    def present(self: Any) -> frozenset[str]:
+        tensors = (item for item in self.kernel.params if isinstance(item, ir.Tensor))
+        return frozenset(item.name for item in tensors if not item.optional)
 
-    with around(specialization.Specialization, "__init__", present):
+    with mock.patch.object(BoundKernel, "present", property(present)):
         yield
 
 

@@ -17,8 +17,8 @@ from tdsl.lower.emit.functions import integer
 from tdsl.lower.emit.syntax import printed
 from tdsl.lower.facts import extents
 from tdsl.lower.facts.binding import Binding, TensorArg
+from tdsl.lower.facts.bound import bind
 from tdsl.lower.facts.extents import Signed
-from tdsl.lower.facts.specialization import Specialization
 from tdsl.pipeline import load
 from tdsl.signature import Environment, evaluate
 from tdsl.source import Source
@@ -97,8 +97,8 @@ def launched(texts: list[str]) -> list[extents.Extent]:
             ("y", "f64", ("L",)),
         ]
     }
-    specialization = Specialization(kernel, Binding(tensors=arg, scalars={"p": Signed("p")}))
-    return [specialization.extent(expr, {}) for expr in found]
+    bound = bind(kernel, Binding(tensors=arg, scalars={"p": Signed("p")}))
+    return [bound.extent(expr, {}) for expr in found]
 
 
 def test_a_launcher_in_python():

@@ -25,7 +25,7 @@ from tdsl.lower.emit.triton import Pointer, TritonSource
 from tdsl.lower.emit.values import Value
 from tdsl.lower.emit.writer import Writer
 from tdsl.lower.facts.binding import Binding
-from tdsl.lower.facts.budget import specialize
+from tdsl.lower.facts.budget import within_budget
 from tdsl.lower.facts.overflow import wide_enough
 from tdsl.types import WEAK_FLOAT
 
@@ -41,7 +41,7 @@ def lower(kernel: ir.Kernel, binding: Binding) -> TritonSource:
 class _Emission:
     def __init__(self, kernel: ir.Kernel, binding: Binding) -> None:
         self.kernel = kernel
-        self.specialization = specialize(kernel, wide_enough(kernel, binding))
+        self.specialization = within_budget(kernel, wide_enough(kernel, binding))
         self.writer = Writer()
         self.tiles = Tiles(self.specialization, self.writer)
         self.points = Points(self.specialization, self.writer, self.tiles)
@@ -69,7 +69,7 @@ class _Emission:
             name=kernel.name,
             pointers=self._pointers(),
             body=(*self.tiles.prelude(), *self.points.descriptors, *body),
-            configs=self.specialization.configs(),
+            configs=self.specialization.configs(self.tiles.calculated_arguments),
             index_dtype=self.specialization.binding.index_dtype,
         )
 

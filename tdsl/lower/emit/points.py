@@ -24,6 +24,7 @@ from tdsl.lower.emit.triton import Dimension, Line, LoadSlot, StoreSlot
 from tdsl.lower.emit.values import Value, aligned, literal
 from tdsl.lower.emit.writer import Writer
 from tdsl.lower.facts.candidates import SUBTILES, TMA
+from tdsl.lower.facts.descriptors import has_descriptor
 from tdsl.lower.facts.extents import Extent, multiply, product
 from tdsl.lower.facts.specialization import Specialization
 from tdsl.lower.facts.traffic import loaded_elements
@@ -189,7 +190,7 @@ class Points:
 
     def _describe(self, load: ir.Load) -> ast.expr | None:
         """The load through a descriptor: outside the tensor that reads zero."""
-        if not self.specialization.has_descriptor(load):
+        if not has_descriptor(self.specialization, load):
             return None
         arg = self.specialization.tensor(load.param)
         base: ast.expr = syntax.name(f"{load.param}_")

@@ -32,6 +32,8 @@ class Tiles:
         self._negative: set[str] = set()  # tiles that may start below 0
         self._counts: dict[str, ast.expr] = {}  # tile of the grid -> in how many it comes
         self._constants: dict[str, ast.stmt] = {}  # line of the prelude, by name
+        # Arguments that are compile-time integers and not the same in each candidate, by name.
+        self.calculated_arguments: dict[str, ir.Expr] = {}
 
     # What a kernel starts with
 
@@ -54,7 +56,7 @@ class Tiles:
                     return literal(known)
                 return self._constant(f"{name}_", known)
             (value,) = (let.value for let in self.specialization.kernel.lets if let.name == name)
-            self.specialization.calculated[f"{name}_"] = value
+            self.calculated_arguments[f"{name}_"] = value
         return Value(code=syntax.name(f"{name}_"), nonnegative=self._nonnegative(name))
 
     def _nonnegative(self, name: str) -> bool:
@@ -67,7 +69,7 @@ class Tiles:
         if len(set(found)) == 1:
             assert not isinstance(found[0], str), "an integer expression"
             return literal(found[0])
-        calculated = self.specialization.calculated
+        calculated = self.calculated_arguments
         name = next((name for name, other in calculated.items() if other == expr), None)
         if name is None:
             name = self.writer.name(base.upper())

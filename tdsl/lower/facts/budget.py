@@ -13,11 +13,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from tdsl import ir
 from tdsl.lower.facts.binding import Binding
 from tdsl.lower.facts.candidates import Budget, Candidate
-from tdsl.lower.facts.specialization import Specialization
+from tdsl.lower.facts.specialization import Specialization, specialize
 from tdsl.types import DTYPES
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,10 @@ log = logging.getLogger(__name__)
 WGMMA_ROWS = 64  # the least that an asynchronous matrix product multiplies
 
 
-def specialize(kernel: ir.Kernel, binding: Binding) -> Specialization:
+def within_budget(kernel: ir.Kernel, binding: Binding) -> Specialization:
     """A kernel and a binding, put together, with the candidates that the binding's budget leaves."""
-    whole = Specialization(kernel, binding)
-    return whole if binding.budget is None else whole.narrowed(affordable(whole, binding.budget))
+    whole = specialize(kernel, binding)
+    return whole if binding.budget is None else replace(whole, candidates=affordable(whole, binding.budget))
 
 
 def affordable(specialization: Specialization, budget: Budget) -> tuple[Candidate, ...]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from tdsl import ir
 from tdsl.lower.facts.binding import Binding
-from tdsl.lower.facts.budget import specialize
+from tdsl.lower.facts.budget import within_budget
 from tdsl.lower.facts.specialization import Specialization
 from tdsl.types import WEAK_INT
 
@@ -30,7 +30,7 @@ ANY: Interval = (-math.inf, math.inf)
 
 def wide_enough(kernel: ir.Kernel, binding: Binding) -> Binding:
     """The binding, with 64-bit indices if 32 bits do not hold all that is calculated of indices."""
-    if binding.index_dtype == "i32" and Intervals(specialize(kernel, binding)).overflow():
+    if binding.index_dtype == "i32" and Intervals(within_budget(kernel, binding)).overflow():
         return replace(binding, index_dtype="i64")
     return binding
 
