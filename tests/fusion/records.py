@@ -21,7 +21,7 @@ from tdsl.refusal import Reason
 SIZES = SizeVarAllocator()  # that of Inductor: it knows of no graph, and of no symbol more than its name says
 M, N, K = sympy.symbols("s0 s1 s2", integer=True, positive=True)
 # Two loops, and one over both.
-I, J, X = sympy.symbols("i0 i1 x0", integer=True, nonnegative=True)
+U, V, X = sympy.symbols("i0 i1 x0", integer=True, nonnegative=True)
 
 
 def exact(size: Sequence[Any]) -> tuple[sympy.Expr, ...]:

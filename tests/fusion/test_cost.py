@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def side(multiplies, **changed):
 )
 def test_monotone(what, fused, apart, multiplies):
     grown = [side(multiplies, **{what: BASE[what] * factor // 4}) for factor in range(33)]
-    for (less, refused), (more, still) in zip(grown, grown[1:], strict=False):
+    for (less, refused), (more, still) in itertools.pairwise(grown):
         assert (more.fused - less.fused) * fused >= 0
         assert (more.apart - less.apart) * apart >= 0
         if fused == 1:
