@@ -238,6 +238,18 @@ def test_two_of_one_size(there, why, back, _, subtiled):
         assert ("in one block" in found.help) == (not subtiled)
 
 
+def test_what_is_needed_is_what_is_not_at_hand():
+    three = work("w", "A", "B", "C")
+    nowhere = {("b", "a"): NOT_HELD, ("c", "a"): NOT_HELD}
+    for missing, named in (("b", "'b'"), ("c", "'c'")):
+        found = reason(pair({("a", missing): ANOTHER_BLOCK, **nowhere}), three)
+        assert found.text.startswith(f"it needs {named} where 'a' is stored, and a loop or a branch")
+    found = reason(pair({("a", "b"): NOT_HELD, ("a", "c"): NOT_HELD, **nowhere}), three)
+    assert found.text == "it needs 'b', 'c' where 'a' is stored, and the program does not have it there"
+    found = reason(pair({("a", "b"): NOT_HELD, ("a", "c"): ANOTHER_BLOCK, **nowhere}), three)
+    assert "'b', 'c'" in found.text and "a loop or a branch" in found.text
+
+
 def test_a_value_has_to_be_at_hand_as_its_result_has():
     apart = pair({("a", "b"): NOT_HELD, ("b", "a"): ANOTHER_BLOCK})
     assert "it needs 'b' where 'a'" in reason(apart, work("v", "B"), work("w", "A", "v")).text

@@ -104,8 +104,9 @@ def _home(call: Call, sources: set[str], work: Work) -> str | Reason:
                 return param
             sized.append(param)
     if sized:
-        others = sorted(sources - {sized[0]})
-        apart = any(call.reach[sized[0], other] is Reach.ANOTHER_BLOCK for other in others)
+        reach = {other: call.reach[sized[0], other] for other in sorted(sources - {sized[0]})}
+        others = [other for other, its in reach.items() if its is not Reach.HERE]
+        apart = Reach.ANOTHER_BLOCK in reach.values()
         why = Reach.ANOTHER_BLOCK.value if apart else "the program does not have it there"
         return Reason(
             text=f"it needs {', '.join(map(repr, others))} where '{sized[0]}' is stored, and {why}",
