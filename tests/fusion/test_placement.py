@@ -458,16 +458,16 @@ def counted(made: Call, copying: Work) -> bool:
     (own,), (out,), written = made.tensors.values(), made.results.values(), copying.target
     assert written is not None
     symbols = list(written.ranges)
+    taken, put = (sympy.lambdify(symbols, where) for where in (written.places_read["C"], written.place))
     for index in itertools.product(*(range(int(written.ranges[symbol])) for symbol in symbols)):
-        values = dict(zip(symbols, index, strict=True))
-        left, there = int(written.places_read["C"].subs(values)), int(own.offset)
+        left, there = taken(*index), int(own.offset)
         for length, step, its in sorted(
             zip(out.size, own.stride, out.stride, strict=True), key=lambda axis: -axis[2]
         ):
             if length != 1:
                 there += int(step) * (left // int(its))
                 left %= int(its)
-        if there != int(written.place.subs(values)):
+        if there != put(*index):
             return False
     return True
 

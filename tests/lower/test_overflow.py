@@ -36,6 +36,7 @@ def bits(subscript: str, before: str = "a = 0", **dims: int) -> int:
         # So many rows are the most of which 32 bits hold all that is calculated.
         ("m * 1048576", 2048),
         ("m * -1048576", 2049),
+        ("-m * 1048576", 2049),
         ("m << 20", 2048),
         ("M - 1 - m * 1048576", 2048),
         ("m * 1048576 // 1048576", 2048),
