@@ -9,7 +9,7 @@ import torch
 
 import tdsl
 from tdsl import TdslError
-from tdsl.testing import assert_fused, assert_same_bits, copy_arguments, load_module
+from tdsl.testing import assert_fused, assert_same_bits, copy_arguments, count_kernels, load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
 axpy, swap = t.axpy, t.swap
@@ -539,6 +539,21 @@ template reversed(inout y: f32[N], x: f16[P]):
     function(eager)
     torch.compile(function, fullgraph=True)(compiled)
     assert_same_bits(eager, compiled)
+
+
+def test_what_is_read_behind_is_of_the_memory_that_is_written_as_another_dtype():
+    """Programs of one kernel would read what others have written. That PyTorch (2.13) has the two in a kernel of its own
+    then, and is wrong, is not ours."""
+
+    def function(y, a, b):
+        halves = y.view(torch.int16).flip(0)[:, ::2].float()
+        y.copy_(t.mm(a, b) + halves)
+
+    with tdsl.refusal.watch() as refusals:
+        args = torch.randn(40, 64), torch.ones(40, 9), torch.ones(9, 64)
+        count_kernels(torch.compile(function, fullgraph=True), *args)
+    (refusal,) = refusals
+    assert "in place to a tensor that it also reads" in refusal.reason
 
 
 def test_parts_that_overlap():

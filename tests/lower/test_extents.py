@@ -3,6 +3,7 @@ and in C++, and in the kernel, whether a size is known when that is compiled or 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -309,6 +310,95 @@ template sized(x: f32[M]) -> y: f64[M]:
         {"BLOCK_": 16, "HALF_": -4, "NEXT_POW2": 64, "MAXIMUM": 20},
         {"BLOCK_": 64, "HALF_": 1, "NEXT_POW2": 256, "MAXIMUM": 64},
     ]
+
+
+OPERATORS = ("+", "-", "*", "//", "%", "min", "max")
+SMALL: list[extents.Extent] = [-2, -1, 0, 1, 2, "M", "N", Signed("p")]
+
+
+def two_deep() -> list[extents.Extent]:
+    """Every operator of every two, but for divisors that may be 0."""
+    return [
+        extents.combine(op, left, right)
+        for op in OPERATORS
+        for left, right in itertools.product(SMALL, SMALL)
+        if op not in ("//", "%") or (right != 0 and not isinstance(right, Signed))
+    ]
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_what_is_combined_is_what_was_meant(op):
+    """And said to be no less than 0 only where it is."""
+    values = [{"M": m, "N": n, "p": p} for m, n, p in itertools.product((1, 4), (1, 3), (-3, 0, 2))]
+    calculate = {"min": min, "max": max}.get(op) or eval(f"lambda left, right: left {op} right")
+    for left, right in [*itertools.product(two_deep(), SMALL), *itertools.product(SMALL, two_deep())]:
+        found = extents.combine(op, left, right)
+        for each in values:
+            sides = extents.evaluate(left, each), extents.evaluate(right, each)
+            if op in ("//", "%") and sides[1] == 0:
+                continue
+            number = extents.evaluate(found, each)
+            assert number == calculate(*sides), (left, right, each)
+            assert number >= 0 or not extents.is_nonnegative(found), (left, right, each)
+
+
+def test_python_reads_what_is_printed():
+    values = {"M": 4, "N": 3, "p": -5}
+    for op, left, right in itertools.product(OPERATORS, two_deep()[::7], two_deep()[::7]):
+        if op in ("//", "%") and extents.evaluate(right, values) == 0:
+            continue
+        found = extents.combine(op, left, right)
+        assert eval(extents.python(found), {}, values) == extents.evaluate(found, values), found
+        assert set(extents.names(found)) <= set(values)
+
+
+@pytest.mark.parametrize(
+    "op, left, right, expected",
+    [
+        ("+", "M", 0, "M"),
+        ("+", 0, "M", "M"),
+        ("-", "M", 0, "M"),
+        ("*", "M", 1, "M"),
+        ("*", 1, "M", "M"),
+        ("*", "M", 0, 0),
+        ("*", 0, Signed("p"), 0),
+        ("//", "M", 1, "M"),
+        ("%", Signed("p"), 1, 0),
+        ("max", "M", 0, "M"),
+        ("max", 0, "M", "M"),
+        ("//", 7, -2, -4),
+        ("%", 7, -2, -1),
+    ],
+)
+def test_what_needs_no_calculation(op, left, right, expected):
+    assert extents.combine(op, left, right) == expected
+
+
+@pytest.mark.parametrize(
+    "op, left, right",
+    [
+        ("max", Signed("p"), 0),
+        ("max", 0, extents.combine("-", "M", 1)),
+        ("//", 7, 0),
+        ("%", 7, 0),
+        ("-", 0, "M"),
+        ("//", "M", 0),
+        ("//", 0, Signed("p")),
+    ],
+)
+def test_what_is_left_for_the_launch(op, left, right):
+    """A division by zero is found where somebody divides."""
+    assert extents.combine(op, left, right) == extents.Arithmetic(op, left, right)
+
+
+@pytest.mark.parametrize("divisor", [-5, -1, 1, 2, 16, "N", Signed("p")])
+@pytest.mark.parametrize("size", [-7, 0, 1, 31, 32, "M", Signed("q")])
+def test_rounding_up(size, divisor):
+    found = extents.ceildiv(size, divisor)
+    for n, m, p, q in itertools.product((1, 3), (0, 9), (-2, 4), (-9, 8)):
+        values = {"N": n, "M": m, "p": p, "q": q}
+        exact = -(-extents.evaluate(size, values) // extents.evaluate(divisor, values))
+        assert extents.evaluate(found, values) == exact
 
 
 @interpreted

@@ -165,7 +165,7 @@ def _binary(op: str, left: Interval, right: Interval) -> Interval:
         case "|" | "^" if min(left[0], right[0]) >= 0:
             return 0, left[1] + right[1]
         case "**" if left[0] >= 0 and right[0] >= 0 and right[1] < 64:
-            return 0, left[1] ** right[1]
+            return 0, max(left[1], 1) ** right[1]  # 0 ** 0 is 1
         case "<" | "<=" | ">" | ">=" | "==" | "!=" | "and" | "or":
             return 0, 1
         case _:

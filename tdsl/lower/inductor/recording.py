@@ -92,7 +92,7 @@ def _call(node: BaseSchedulerNode) -> Call:
         tensors={
             param: Tensor(
                 buffer=tensor.get_name(),
-                memory=frozenset(_memory(tensor.get_name())),
+                memory=_memory(tensor.get_name()),
                 size=tuple(layout.size),
                 stride=tuple(layout.stride),
                 offset=layout.offset,
@@ -132,10 +132,10 @@ def _call(node: BaseSchedulerNode) -> Call:
     )
 
 
-def _memory(name: str) -> set[str]:
+def _memory(name: str) -> frozenset[str]:
     """The buffers in whose memory a buffer lies: itself, and those that it is a view of (as another dtype, say)."""
     buffer = V.graph.scheduler.name_to_buf.get(name)
-    return {name}.union(*map(_memory, buffer.get_aliases() if buffer is not None else ()))
+    return frozenset({name}).union(*map(_memory, buffer.get_aliases() if buffer is not None else ()))
 
 
 def _reach(call: TemplateCall, param: str, other: str) -> Reach:
@@ -215,10 +215,10 @@ def _reads(node: SchedulerNode) -> tuple[Read, ...]:
     whole = {entry.buffer_name for entry in node._body.memory_usage[MemoryUsageType.BUCKETIZE]}
     real = V.graph.scheduler.mutation_real_name  # each write in place gives a tensor another name
     return tuple(
-        Read(buffer=dep.name, memory=memory, whole=isinstance(dep, StarDep))
+        Read(buffer=dep.name, memory=_memory(first), whole=isinstance(dep, StarDep))
         for dep in node.read_writes.reads
-        for memory in [real.get(dep.name, dep.name)]
-        if isinstance(dep, MemoryDep) or (isinstance(dep, StarDep) and memory in whole)
+        for first in [real.get(dep.name, dep.name)]
+        if isinstance(dep, MemoryDep) or (isinstance(dep, StarDep) and first in whole)
     )
 
 
@@ -230,8 +230,10 @@ def _target(node: SchedulerNode) -> Target | None:
     body = node._body
     (made,) = node.get_buffer_names()
     places = {dep.name: set(body.get_all_read_expr(dep.name)) for dep in node.read_writes.reads}
+    buffer = layout.get_buffer().get_name()
     return Target(
-        buffer=layout.get_buffer().get_name(),
+        buffer=buffer,
+        memory=_memory(buffer),
         scattered=type(node.node.data) is not Pointwise,  # a `Scatter` is one, too
         place=body.get_write_expr(made),
         places_read={name: found.pop() for name, found in places.items() if len(found) == 1},

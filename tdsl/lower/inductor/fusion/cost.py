@@ -1,8 +1,8 @@
 """What a prologue costs in the kernel and apart from it, by arithmetic: the rule for points that do not decide.
 
     load B[k, n], 4096 x 4096 bf16, in 32 blocks of m:
-    sigmoid(B)        16 operations and 6, 31 times too often   fused 394 us   apart 25 us   -> apart
-    q.to(bf16) * s    2 operations and 6, likewise              fused 143 us   apart 25 us   -> apart
+    sigmoid(B)        16 operations and 6, 31 times too often   fused 398 us   apart 25 us   -> apart
+    q.to(bf16) * s    2 operations and 6, likewise              fused 145 us   apart 25 us   -> apart
     the same, 16 rows of A: no element is loaded twice          fused 0 us     apart 25 us   -> fused
 
 Both ways the work is done once. A kernel does it for each element that it loads, as often as it loads it, and reads

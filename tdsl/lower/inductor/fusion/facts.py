@@ -94,7 +94,8 @@ class Read:
     """What one work reads of a buffer."""
 
     buffer: str
-    memory: str  # the buffer that was first in this memory: each write in place gives it another name
+    # As of a tensor, by the names that buffers have first: each write in place gives one another name.
+    memory: frozenset[str]
     whole: bool = False  # not element by element
 
 
@@ -103,6 +104,7 @@ class Target:
     """Where a work writes in a buffer that exists already."""
 
     buffer: str
+    memory: frozenset[str]  # as of a tensor
     scattered: bool  # to places that depend on data
     place: sympy.Expr
     places_read: Mapping[

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tdsl.lower.inductor.compat.names import ModularIndexing, sympy_product
-from tdsl.lower.inductor.fusion.facts import Call, Reach, Result, Tensor, Work
+from tdsl.lower.inductor.fusion.facts import Call, Reach, Result, Target, Tensor, Work
 from tdsl.lower.inductor.fusion.legality import not_pointwise
 from tdsl.refusal import Reason
 
@@ -47,7 +47,7 @@ def place(call: Call, epilogues: tuple[Work, ...], prologues: tuple[Work, ...]) 
     behind: dict[str, list[Work]] = {}
     results_read: dict[str, set[str]] = {}
     values_read: dict[str, dict[str, str]] = {}
-    written: set[str] = set()
+    written: list[Target] = []
     for work in epilogues:
         if work.kind == "output":
             continue
@@ -84,7 +84,7 @@ def place(call: Call, epilogues: tuple[Work, ...], prologues: tuple[Work, ...]) 
             target = _written_in_place(call, work, param)
             if isinstance(target, Reason):
                 return target
-            written.add(target)
+            written.append(target)
     if (reason := _other_reader(call, written, [*epilogues, *prologues])) is not None:
         return reason
     return Placement(
@@ -104,8 +104,9 @@ def _home(call: Call, sources: set[str], work: Work) -> str | Reason:
                 return param
             sized.append(param)
     if sized:
-        others = sorted(sources - {sized[0]})
-        apart = any(call.reach[sized[0], other] is Reach.ANOTHER_BLOCK for other in others)
+        reach = {other: call.reach[sized[0], other] for other in sorted(sources - {sized[0]})}
+        others = [other for other, its in reach.items() if its is not Reach.HERE]
+        apart = Reach.ANOTHER_BLOCK in reach.values()
         why = Reach.ANOTHER_BLOCK.value if apart else "the program does not have it there"
         return Reason(
             text=f"it needs {', '.join(map(repr, others))} where '{sized[0]}' is stored, and {why}",
@@ -131,14 +132,14 @@ def _needed(values_read: Mapping[str, Mapping[str, str]], param: str) -> set[str
 # Results that are copied back to what they were made from
 
 
-def _written_in_place(call: Call, work: Work, param: str) -> str | Reason:
-    """The buffer that `work` copies a result into, if the kernel reads it nowhere, or it is the very tensor that the
+def _written_in_place(call: Call, work: Work, param: str) -> Target | Reason:
+    """Where `work` copies a result to, if the kernel reads that nowhere, or it is the very tensor that the
     kernel read as `inout`: then each element is written by whoever read it."""
     target, result = work.target, call.results[param]
     if target is None:
         return _IN_PLACE
-    if not _readers(call, target.buffer) and not target.scattered:
-        return target.buffer
+    if not _readers(call, target) and not target.scattered:
+        return target
     tensor = call.tensors.get(param)
     if not result.inout or tensor is None or target.buffer != tensor.buffer:
         return _IN_PLACE
@@ -150,7 +151,7 @@ def _written_in_place(call: Call, work: Work, param: str) -> str | Reason:
         call.sizes.simplify_with_ranges(there - target.place, target.ranges) == 0
         for there in _places(tensor, result, read)
     )
-    return target.buffer if same else _IN_PLACE
+    return target if same else _IN_PLACE
 
 
 def _places(tensor: Tensor, result: Result, read: object) -> list[object]:
@@ -163,14 +164,17 @@ def _places(tensor: Tensor, result: Result, read: object) -> list[object]:
     return [through, *([tensor.offset + read] if tensor.stride == result.stride else [])]
 
 
-def _other_reader(call: Call, written: set[str], works: Sequence[Work]) -> Reason | None:
+def _other_reader(call: Call, written: Sequence[Target], works: Sequence[Work]) -> Reason | None:
     """Who else in the kernel reads what it writes to."""
     made = set().union(*(work.makes for work in works))  # new values, read from registers
-    for name in written:
+    for target in written:
         others = [
-            read for work in works for read in work.reads if read.buffer not in made and read.memory == name
+            read
+            for work in works
+            for read in work.reads
+            if read.buffer not in made and not read.memory.isdisjoint(target.memory)
         ]
-        if others or _readers(call, name) > 1:
+        if others or _readers(call, target) > 1:
             return Reason(
                 text="the kernel would write in place to a tensor that it also reads, and not as its 'inout' alone",
                 help="pass a clone for one of the two, or only the tensor itself, as 'inout'",
@@ -178,6 +182,6 @@ def _other_reader(call: Call, written: set[str], works: Sequence[Work]) -> Reaso
     return None
 
 
-def _readers(call: Call, name: str) -> int:
-    """How many of the tensors that a call reads lie in a buffer's memory."""
-    return sum(name in tensor.memory for tensor in call.tensors.values())
+def _readers(call: Call, target: Target) -> int:
+    """How many of the tensors that a call reads lie in the memory that is written."""
+    return sum(not tensor.memory.isdisjoint(target.memory) for tensor in call.tensors.values())
