@@ -582,20 +582,6 @@ def test_two_inouts_are_written():
     assert ADDED in reason(same, copy("q", X, X)).text
 
 
-# What is remembered
-
-
-def test_an_answer_is_remembered_for_the_very_records():
-    made, relu, prologue = call({"y": result("Y", 6, 4)}), work("relu", "Y"), work("p", "arg0")
-    assert place(made, (relu,), (prologue,)) is place(made, (relu,), (prologue,))
-    assert place(made, (relu,), ()) is not place(made, (relu,), (prologue,))
-    alike = place(call({"y": result("Y", 6, 4)}), (relu,), (prologue,))
-    assert alike is not place(made, (relu,), (prologue,)) and alike == place(made, (relu,), (prologue,))
-    refused = work("slice", "Y", size=(5,))
-    assert place(made, (refused,), ()) is place(made, (refused,), ())
-    assert place(made, (work("slice", "Y", size=(5,)),), ()) is not place(made, (refused,), ())
-
-
 # Against a model: programs of a few works, and every way to lay them out
 
 

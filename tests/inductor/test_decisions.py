@@ -14,7 +14,8 @@ from torch._functorch import config as autograd
 from torch._inductor import config as inductor
 
 import tdsl
-from tdsl.lower.inductor.fusion import cost
+from tdsl.lower.inductor import recording
+from tdsl.lower.inductor.fusion import cost, placement
 from tdsl.testing import assert_fused, load_module
 
 gpu_code = load_module(Path(__file__).with_name("gpu_code.py"))
@@ -270,3 +271,20 @@ def test_apart_is_right_too(monkeypatch):
     )
     # One of its two points says fuse, and what one has, both have.
     assert_fused(lambda x: twice(torch.exp(x)), (A,), kernels=1)
+
+
+def test_each_question_is_answered_once(monkeypatch):
+    """The scheduler asks of a pair again and again, and a placement looks at every node."""
+    asked = []
+
+    def place(call, *works):
+        asked.append((call, *works))
+        return placement.place(call, *works)
+
+    monkeypatch.setattr(recording, "place", place)
+    a, b = torch.randn(33, 20), torch.randn(20, 40)
+    mm = template("remembered")
+    compiled = torch.compile(lambda a, b: mm(torch.sigmoid(a), b).relu() * 2 + 1, fullgraph=True)
+    with inductor.patch(fx_graph_cache=False):
+        compiled(a, b)
+    assert len(asked) > 1 and len(asked) == len(set(asked))

@@ -52,6 +52,9 @@ from tdsl.refusal import Reason
 
 _works: WeakKeyDictionary[BaseSchedulerNode, tuple[object, object, Work]] = WeakKeyDictionary()
 _calls: WeakKeyDictionary[BaseSchedulerNode, Call] = WeakKeyDictionary()
+_placements: WeakKeyDictionary[Call, dict[Any, Placement | Reason]] = (
+    WeakKeyDictionary()
+)  # of its works, and where
 
 
 def is_call(node: BaseSchedulerNode) -> bool:
@@ -62,8 +65,13 @@ def is_call(node: BaseSchedulerNode) -> bool:
 def placed(
     node: BaseSchedulerNode, epilogues: Sequence[BaseSchedulerNode], prologues: Sequence[BaseSchedulerNode]
 ) -> Placement | Reason:
-    """Where the nodes around a template call go: `placement.place`."""
-    return place(record_call(node), tuple(map(record_work, epilogues)), tuple(map(record_work, prologues)))
+    """Where the nodes around a template call go: `placement.place`, remembered, since the scheduler asks many times."""
+    call = record_call(node)
+    asked = tuple(map(record_work, epilogues)), tuple(map(record_work, prologues))
+    known = _placements.setdefault(call, {})
+    if asked not in known:
+        known[asked] = place(call, *asked)
+    return known[asked]
 
 
 def unfit(node: BaseSchedulerNode) -> Reason | None:

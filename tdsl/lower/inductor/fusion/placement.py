@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from tdsl.lower.inductor.compat.names import ModularIndexing, sympy_product
 from tdsl.lower.inductor.fusion.facts import Call, Reach, Result, Target, Tensor, Work
@@ -36,8 +35,7 @@ class Placement:
     values_read: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=4096)  # the scheduler asks of one pair many times
-def place(call: Call, epilogues: tuple[Work, ...], prologues: tuple[Work, ...]) -> Placement | Reason:
+def place(call: Call, epilogues: Sequence[Work], prologues: Sequence[Work]) -> Placement | Reason:
     """Where the works around `call` go, or why the first of them that can go nowhere cannot."""
     results = call.open_results()
     closed = {result.buffer: result.closed for result in call.results.values() if result.closed is not None}
