@@ -28,7 +28,7 @@ from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import own_digest
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import stored
-from tdsl.operators import Reference, check_call, operator_of, refusal, refused
+from tdsl.operators import Reference, argument_error, check_call, operator_of, refusing_operator
 from tdsl.signature import shown, wanted
 from tdsl.source import Source
 
@@ -87,7 +87,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
         self.op = operator_of(kernel, function, self.reference, self._defaults)
-        self._name, self._refusal = str(self.op), refusal()
+        self._name, self._refusal = str(self.op), refusing_operator()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.
@@ -140,7 +140,7 @@ class Template:
         if is_compiling():
             # Dynamo cannot raise our error, but shows the one that an operator raises.
             self._refusal(self._name, message, parameter)
-        raise refused(self.template, message, parameter)
+        raise argument_error(self.template, message, parameter)
 
     def _check(self, args: tuple[Any, ...]) -> None:
         """Raises TdslError if the arguments do not fit the template."""

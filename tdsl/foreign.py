@@ -1,7 +1,7 @@
 """How NumPy, PyTorch, Triton, Python and C spell what tdsl spells otherwise: each spelling, and the help that it gets.
 
     DTYPES["float16"]      ->   f16
-    FUNCTIONS["relu"]      ->   write 'maximum(x, 0)'
+    FOREIGN_FUNCTIONS["relu"]      ->   write 'maximum(x, 0)'
 
 Data alone: the parser and the checker look a spelling up where they refuse it. In a help, x and y are values, n is a
 tile of x along N, and A, B and C are tensors. What the language takes already has no row.
@@ -45,7 +45,7 @@ _STORE = "write 'store C[m, n] = x'"
 _ACCUMULATE = "write 'accumulate C[m, n] += x'"
 
 # Functions: of a call 'NAME(...)', or 'torch.NAME(...)'.
-FUNCTIONS: Mapping[str, str] = {
+FOREIGN_FUNCTIONS: Mapping[str, str] = {
     **dict.fromkeys(("range", "static_range", "xrange"), _RANGE),
     "arange": _INDICES,
     **dict.fromkeys(("program_id", "num_programs"), _PROGRAM),
@@ -173,8 +173,8 @@ PARAMETERS: Mapping[str, str] = {
 
 def function(name: str) -> str | None:
     """The help for a call of `name`, or of `torch.name`, where that is no function."""
-    if name in FUNCTIONS:
-        return FUNCTIONS[name]
+    if name in FOREIGN_FUNCTIONS:
+        return FOREIGN_FUNCTIONS[name]
     return f"write '{DTYPES[name]}(x)'" if name in DTYPES else None
 
 

@@ -480,6 +480,19 @@ def _nodes(value: object) -> Iterator[Node]:
             yield from _nodes(item)
 
 
+def assignments(node: Node) -> dict[str, list[Expr]]:
+    """What each variable inside `node` may hold, the parameters of inlined helpers among them."""
+    found: dict[str, list[Expr]] = {}
+    for inner in walk(node):
+        match inner:
+            case Assign(name=name, value=value):
+                found.setdefault(name, []).append(value)
+            case Inline(bindings=bindings):
+                for name, value in bindings:
+                    found.setdefault(name, []).append(value)
+    return found
+
+
 def walk(node: Node) -> Iterator[Node]:
     """`node` and every node inside it, before its children."""
     stack = [node]

@@ -96,7 +96,7 @@ class _Operator:
         missing = len(self.names) - len(args)
         return dict(zip(self.names, (*args, *self.defaults[len(self.defaults) - missing :]), strict=True))
 
-    def news(self, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    def written_values(self, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
         """The arguments that are written to."""
         return tuple([arguments[self.names[index]] for index in self.written])
 
@@ -171,7 +171,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
 
     def run(*args: Any) -> Any:
         arguments = operator.arguments(args)
-        _check_inference(operator.news(arguments))
+        _check_inference(operator.written_values(arguments))
         return operator.shaped(_run(operator, _check_written(operator, arguments)))
 
     def meta(*args: Any) -> Any:
@@ -194,7 +194,7 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
             return operator.shaped(call_functional(functional, args, inner, operator.written))
 
         def batch(info: Any, in_dims: Any, *args: Any) -> Any:
-            raise refused(kernel, f"'{kernel.name}' writes to its arguments, and cannot be vmapped")
+            raise argument_error(kernel, f"'{kernel.name}' writes to its arguments, and cannot be vmapped")
 
         library.impl(qualified, functionalize, "Functionalize")
     else:
@@ -267,13 +267,13 @@ def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
 
     def run(*args: Any) -> Any:
         arguments = _unshared(operator, operator.arguments(args))
-        return operator.shaped((*_run(operator, arguments), *operator.news(arguments)))
+        return operator.shaped((*_run(operator, arguments), *operator.written_values(arguments)))
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
         _make_static(kernel, arguments)
         outputs = _empty(_resolve(kernel, arguments), _device(kernel, arguments))
-        return operator.shaped((*outputs, *map(torch.empty_like, operator.news(arguments))))
+        return operator.shaped((*outputs, *map(torch.empty_like, operator.written_values(arguments))))
 
     library.define(f"{qualified}{operator.schema(functional=True)}", tags=TAGS)
     library.impl(qualified, run, "CompositeExplicitAutograd")
@@ -340,12 +340,12 @@ def _registered(operator: _Operator) -> torch._ops.OpOverload:
 
 
 @cache
-def refusal() -> torch._ops.OpOverload:
+def refusing_operator() -> torch._ops.OpOverload:
     """An operator that does nothing but raise what is wrong with a call."""
 
     def refuse(op: str, message: str, parameter: str) -> None:
         kernel = next(known.kernel for known in _by_op.values() if str(_registered(known)) == op)
-        raise refused(kernel, message, parameter)
+        raise argument_error(kernel, message, parameter)
 
     library = _library()
     library.define("refuse(str op, str message, str parameter) -> ()", tags=torch.Tag.pt2_compliant_tag)
@@ -424,7 +424,7 @@ def _compiled(operator: _Operator, args: tuple[Any, ...]) -> Any:
     def functional(*args: Any) -> Any:
         arguments = _unshared(operator, operator.arguments(args))
         outputs = _refer(operator, arguments, _resolve(kernel, arguments))
-        return operator.shaped((*outputs, *operator.news(arguments)))
+        return operator.shaped((*outputs, *operator.written_values(arguments)))
 
     return without_mutation(functional, args)
 
@@ -471,7 +471,7 @@ def _refer(
     outputs = returned if isinstance(returned, tuple | list) else (returned,)
     if not kernel.outputs:
         # `return y.add_(x)` returns what was written to.
-        written = operator.news(arguments)
+        written = operator.written_values(arguments)
         outputs = [value for value in outputs if not (value is None or any(value is it for it in written))]
     if len(outputs) != len(kernel.outputs):
         message = (
@@ -639,7 +639,7 @@ def _empty(resolution: Resolution, device: torch.device) -> tuple[torch.Tensor, 
     )
 
 
-def refused(kernel: ir.Kernel, message: str, parameter: str = "") -> TdslError:
+def argument_error(kernel: ir.Kernel, message: str, parameter: str = "") -> TdslError:
     """`parameter`: the one that the mistake is about, if it is about one."""
     return TdslError([_wrong(message, next((p for p in kernel.params if p.name == parameter), kernel))])
 

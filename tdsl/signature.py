@@ -220,7 +220,7 @@ def resolve(
     Raises TdslError with a BAD_ARGUMENT for each argument that does not fit: missing, unknown, of the
     wrong kind, dtype, rank or size, or against a guard.
     """
-    call = _Call(kernel, args, asking, holds)
+    call = _Resolving(kernel, args, asking, holds)
     call.check_kinds()
     call.stop_if_wrong()
     call.solve()
@@ -234,7 +234,7 @@ def resolve(
     return Resolution(dims=call.dims, rest=call.rest, dtypes=call.dtypes, consts=call.consts, outputs=outputs)
 
 
-class _Call:
+class _Resolving:
     def __init__(
         self,
         kernel: ir.Kernel,

@@ -14,7 +14,7 @@ from tdsl import ast, foreign, ir
 from tdsl.builtins import BUILTINS, Elementwise, Lanes, Reduction, Scan
 from tdsl.check import inlining, lanes, names, triton_names
 from tdsl.check.dtypes import STRING
-from tdsl.check.operands import are, lined_up
+from tdsl.check.operands import have_kinds, lined_up
 from tdsl.check.scope import (
     Alias,
     Context,
@@ -172,7 +172,7 @@ def _elementwise(ctx: Context, node: ast.Call, row: Elementwise) -> ir.Expr | No
     if arguments is None:
         return None
     pairs = tuple(zip(node.arguments, arguments, strict=True))
-    if not are(ctx, name, pairs, row.takes, node.span):
+    if not have_kinds(ctx, name, pairs, row.takes, node.span):
         return None
     dtype = ctx.dtypes.promote(*(argument.type.dtype for argument in arguments))
     match row.gives:
@@ -206,7 +206,7 @@ def _clamp(ctx: Context, node: ast.Call) -> ir.Expr | None:
     if arguments is None:
         return None
     pairs = tuple(zip(node.arguments, arguments, strict=True))
-    if not are(ctx, "clamp", pairs, BUILTINS["clamp"].takes, node.span):
+    if not have_kinds(ctx, "clamp", pairs, BUILTINS["clamp"].takes, node.span):
         return None
     value = arguments[0]
     dtype = ctx.dtypes.promote(*(argument.type.dtype for argument in arguments))
@@ -232,7 +232,7 @@ def _where(ctx: Context, node: ast.Call) -> ir.Expr | None:
         )
         return None
     sides = tuple(zip(node.arguments[1:], (then, otherwise), strict=True))
-    if not are(ctx, "where", sides, BUILTINS["where"].takes, node.span):
+    if not have_kinds(ctx, "where", sides, BUILTINS["where"].takes, node.span):
         return None
     dtype = ctx.dtypes.promote(then.type.dtype, otherwise.type.dtype)
     type = lined_up(ctx, node.span, dtype, (test, then, otherwise))
@@ -351,7 +351,7 @@ def _reduce(ctx: Context, node: ast.Call, row: Reduction) -> ir.Expr | None:
     tiles = _along(ctx, node, operand)
     if operand is None or tiles is None:
         return None
-    if not are(ctx, name, ((node.arguments[0], operand),), row.takes, node.span):
+    if not have_kinds(ctx, name, ((node.arguments[0], operand),), row.takes, node.span):
         return None
     dtype = operand.type.dtype
     if row.gives == "index":
@@ -369,7 +369,7 @@ def _scan(ctx: Context, node: ast.Call, row: Scan) -> ir.Expr | None:
     if operand is None or tiles is None:
         return None
     name = node.function.name
-    if not are(ctx, name, ((node.arguments[0], operand),), row.takes, node.span):
+    if not have_kinds(ctx, name, ((node.arguments[0], operand),), row.takes, node.span):
         return None
     type = ir.Type(dtype=ctx.dtypes.promote(operand.type.dtype, WEAK_INT), tiles=operand.type.tiles)
     return ir.Scan(span=node.span, type=type, function=name, operand=operand, tile=tiles[0])

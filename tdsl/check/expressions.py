@@ -14,7 +14,7 @@ from typing_extensions import assert_never
 from tdsl import ast, ir
 from tdsl.check import calls, names, points, triton_calls
 from tdsl.check.dtypes import STRING
-from tdsl.check.operands import are, lined_up, wide
+from tdsl.check.operands import have_kinds, lined_up, wide
 from tdsl.check.scope import (
     Alias,
     Context,
@@ -114,7 +114,7 @@ def _unary(ctx: Context, node: ast.Unary) -> ir.Expr | None:
     if operand is None:
         return None
     needed = {1, 2} if node.op in ("-", "+") else {0, 1}
-    if not are(ctx, node.op, ((node.operand, operand),), needed, node.span):
+    if not have_kinds(ctx, node.op, ((node.operand, operand),), needed, node.span):
         return None
     if node.op == "+":
         return operand
@@ -152,9 +152,9 @@ def binary(
         both = ctx.dtypes.promote(left.type.dtype, right.type.dtype)
         mixed = ctx.dtypes.categories(both)
         pairs: tuple[tuple[ast.Expr, ir.Expr], ...] = (a, b) if 0 in mixed else ()
-        if not are(ctx, op, pairs, needed, span) or not wide(ctx, (a, b), f"'{op}'"):
+        if not have_kinds(ctx, op, pairs, needed, span) or not wide(ctx, (a, b), f"'{op}'"):
             return None
-    elif not are(ctx, op, (a, b), needed, span):
+    elif not have_kinds(ctx, op, (a, b), needed, span):
         return None
     dtype = ctx.dtypes.promote(left.type.dtype, right.type.dtype)
     if op in _COMPARISONS:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tdsl import ast, ir
 from tdsl.builtins import Lanes
 from tdsl.check.dtypes import STRING
-from tdsl.check.operands import are
+from tdsl.check.operands import have_kinds
 from tdsl.check.scope import Context, quoted, shown, union, varies
 from tdsl.diagnostics import Code, Label
 from tdsl.types import I32, WEAK_INT, DType
@@ -25,7 +25,7 @@ def call(
     """The value of a call whose operand varies over `tile`; `onto`: the tile that takes its place."""
     name = node.function.name
     first = node.arguments[0]
-    if not are(ctx, name, ((first, operand),), row.takes, node.span):
+    if not have_kinds(ctx, name, ((first, operand),), row.takes, node.span):
         return None
     if row.narrow and ctx.dtypes.possible(operand.type.dtype) & _WIDE:
         _refuse_wide(ctx, node, operand)

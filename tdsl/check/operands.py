@@ -34,7 +34,7 @@ _NEEDED = {
 }
 
 
-def are(
+def have_kinds(
     ctx: Context, op: str, operands: tuple[tuple[ast.Expr, ir.Expr], ...], needed: Set[int], span: Span
 ) -> bool:
     """Whether the operands' categories are among the `needed`."""

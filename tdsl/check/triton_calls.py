@@ -181,7 +181,7 @@ def _unknown(ctx: Context, node: ast.TritonCall, last: str) -> None:
     elif foreign.function(last):
         help = foreign.function(last)
     else:
-        here = triton_names.FUNCTIONS
+        here = triton_names.TRITON_FUNCTIONS
         if node.name.startswith(triton_names.LIBDEVICES):
             here = dict.fromkeys(triton_names.LIBDEVICE, triton_names.Function("lane", ("x",)))
         near = ctx.suggest(last, here)

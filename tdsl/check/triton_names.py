@@ -36,7 +36,7 @@ def _rows(kind: Kind, text: str) -> dict[str, Function]:
     return found
 
 
-FUNCTIONS: Mapping[str, Function] = {
+TRITON_FUNCTIONS: Mapping[str, Function] = {
     **_rows(
         "lane", "\n".join(f"{name}(x)" for name in ("abs", "ceil", "cos", "erf", "exp", "exp2", "floor"))
     ),
@@ -199,8 +199,8 @@ def find(name: str) -> Function | None:
             return Function("lane", ("x", "y")[:count]) if count else None
     if name.startswith("math."):
         name = name.removeprefix("math.")
-        return FUNCTIONS.get(name) if name in MATH else None
-    return FUNCTIONS.get(name)
+        return TRITON_FUNCTIONS.get(name) if name in MATH else None
+    return TRITON_FUNCTIONS.get(name)
 
 
 def dtypes(name: str) -> frozenset[str] | None:

@@ -40,7 +40,7 @@ _JOINERS = kinds("IN AND OR NOT IF ELSE TO BY")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class LineError:
     """`tokens[at]` is where a line stops making sense; `at == len(tokens)` is its end."""
 
     source: Source
@@ -93,17 +93,17 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reason:
+class Explanation:
     message: str
     help: str | None = None
     code: Code = Code.SYNTAX
     token: Token | None = None  # where it is; None: at the refused token
 
 
-def explain(refusal: Refusal) -> Diagnostic:
+def explain(error: LineError) -> Diagnostic:
     """What is wrong with a line, and where."""
-    reason = next(reason for rule in _RULES if (reason := rule(refusal)) is not None)
-    span = refusal.span() if reason.token is None else _span(refusal.source, reason.token)
+    reason = next(reason for rule in _RULES if (reason := rule(error)) is not None)
+    span = error.span() if reason.token is None else _span(error.source, reason.token)
     return Diagnostic(code=reason.code, message=reason.message, span=span, help=reason.help)
 
 
@@ -112,21 +112,21 @@ def _span(source: Source, token: Token) -> Span:
     return Span(source, token.start_pos, token.end_pos)
 
 
-def _unknown_statement(refusal: Refusal) -> Reason | None:
+def _unknown_statement(error: LineError) -> Explanation | None:
     """`tempalte f(...)`, `Store C[m] = x`: a first word that is nearly a statement's."""
-    first = refusal.first
-    if first.type != "NAME" or refusal.at != 1 or refusal.kind in ("EQUAL", "AUGMENTED", "DOT"):
+    first = error.first
+    if first.type != "NAME" or error.at != 1 or error.kind in ("EQUAL", "AUGMENTED", "DOT"):
         return None
-    if first in foreign.LINES and (refusal.kind in _VALUES or refusal.kind == "LPAR"):
+    if first in foreign.LINES and (error.kind in _VALUES or error.kind == "LPAR"):
         message = f"'{first}' is not a statement"
-        return Reason(message=message, help=foreign.LINES[first], token=first)
+        return Explanation(message=message, help=foreign.LINES[first], token=first)
     near = suggest(first.lower(), STATEMENTS)
-    if near is not None and refusal.kind not in ("LPAR", "LSQB", "COMMA"):
+    if near is not None and error.kind not in ("LPAR", "LSQB", "COMMA"):
         message = f"'{first}' is not a statement; did you mean '{near}'?"
-        return Reason(message=message, help=f"write '{near}'", token=first)
-    if refusal.kind in _VALUES:
+        return Explanation(message=message, help=f"write '{near}'", token=first)
+    if error.kind in _VALUES:
         message = f"'{first}' is not a statement"
-        return Reason(
+        return Explanation(
             message=message,
             help=f"a line starts with {_listed(STATEMENTS)}, or is 'NAME = VALUE'",
             token=first,
@@ -134,310 +134,307 @@ def _unknown_statement(refusal: Refusal) -> Reason | None:
     return None
 
 
-def _no_such_line(refusal: Refusal) -> Reason | None:
+def _no_such_line(error: LineError) -> Explanation | None:
     """`while x:`, `else:` after no `if`, `load A[m]` alone: a first word that starts no line."""
-    if refusal.at != 0 or refusal.bad is None:
+    if error.at != 0 or error.bad is None:
         return None
-    bad = refusal.bad
-    if bad.isalpha() and refusal.after is not None and refusal.after.type in ("EQUAL", "AUGMENTED"):
+    bad = error.bad
+    if bad.isalpha() and error.after is not None and error.after.type in ("EQUAL", "AUGMENTED"):
         return _keyword_as_name(bad)
-    match refusal.kind:
+    match error.kind:
         case "PYTHON_WORD" if bad in foreign.LINES:
-            return Reason(message=f"there is no '{bad}' in tdsl", help=foreign.LINES[bad])
+            return Explanation(message=f"there is no '{bad}' in tdsl", help=foreign.LINES[bad])
         case "ELIF" | "ELSE":
-            return Reason(message=f"this '{bad}' follows no 'if'", help="align it with its 'if'")
+            return Explanation(message=f"this '{bad}' follows no 'if'", help="align it with its 'if'")
         case "WHERE":
             help = "guards follow the outputs: 'template f(...) -> y: T[N] where CONDITION:'"
-            return Reason(message="this 'where' follows no template header", help=help)
-        case "SIGN" if refusal.after == bad and f"{bad}{bad}" in foreign.LINES:
-            return Reason(message=f"a line cannot start with '{bad}{bad}'", help=foreign.LINES[f"{bad}{bad}"])
+            return Explanation(message="this 'where' follows no template header", help=help)
+        case "SIGN" if error.after == bad and f"{bad}{bad}" in foreign.LINES:
+            return Explanation(
+                message=f"a line cannot start with '{bad}{bad}'", help=foreign.LINES[f"{bad}{bad}"]
+            )
         case "LOAD" | "INVERT" | "SIGN" | "NOT" | "NUMBER" | "LPAR" | "TRUE" | "FALSE":
-            return Reason(message=_IDLE, help="write 'NAME = VALUE'")
-    return Reason(
+            return Explanation(message=_IDLE, help="write 'NAME = VALUE'")
+    return Explanation(
         message=f"a line cannot start with '{bad}'",
         help=foreign.LINES.get(bad) or f"a line starts with {_listed(STATEMENTS)}, or is 'NAME = VALUE'",
     )
 
 
-def _bare_name(refusal: Refusal) -> Reason | None:
+def _bare_name(error: LineError) -> Explanation | None:
     """`C[m, n] = x`, `f(x)`, `a, b = x`, `x == 1`: a line that starts with a name and is no assignment."""
-    first, bad = refusal.first, refusal.bad
-    if first.type != "NAME" or refusal.at != 1:
+    first, bad = error.first, error.bad
+    if first.type != "NAME" or error.at != 1:
         return None
-    if first == "tl" and refusal.kind == "DOT" and (help := foreign.STATEMENTS.get(str(refusal.after))):
-        return Reason(message=f"'tl.{refusal.after}' touches memory behind the compiler's back", help=help)
-    types = [token.type for token in refusal.tokens]
-    match refusal.kind:
+    if first == "tl" and error.kind == "DOT" and (help := foreign.STATEMENTS.get(str(error.after))):
+        return Explanation(message=f"'tl.{error.after}' touches memory behind the compiler's back", help=help)
+    types = [token.type for token in error.tokens]
+    match error.kind:
         case "LSQB" if "AUGMENTED" in types:
-            return Reason(
+            return Explanation(
                 message="a tensor is added to with 'accumulate'",
                 help=f"write 'accumulate {first}[...] += ...'",
             )
         case "LSQB" if "EQUAL" in types:
-            return Reason(
+            return Explanation(
                 message="a tensor is written with 'store'", help=f"write 'store {first}[...] = ...'"
             )
         case "LPAR" if (near := suggest(first.lower(), STATEMENTS[:2])) is not None:
             message = f"'{first}' is not a statement; did you mean '{near}'?"
-            return Reason(message=message, help=f"write '{near}'", token=first)
+            return Explanation(message=message, help=f"write '{near}'", token=first)
         case "COMMA" if "EQUAL" in types:
-            return Reason(message="a line assigns to one name", help="write one line for each name")
+            return Explanation(message="a line assigns to one name", help="write one line for each name")
         case "COMPARISON" if bad == "==":
-            return Reason(message="'==' compares; it does not assign", help="write '='")
-        case "SIGN" if refusal.after is not None and refusal.after == bad:
-            return Reason(message=f"there is no '{bad}{bad}'", help=f"write '{first} {bad}= 1'")
+            return Explanation(message="'==' compares; it does not assign", help="write '='")
+        case "SIGN" if error.after is not None and error.after == bad:
+            return Explanation(message=f"there is no '{bad}{bad}'", help=f"write '{first} {bad}= 1'")
         case "EQUAL" | "AUGMENTED" | "COLON":
             return None
         case "DOT" if "EQUAL" in types:
-            return Reason(message="only a name can be assigned to", token=first)
-    return Reason(message=_IDLE, help="write 'NAME = VALUE'", token=first)
+            return Explanation(message="only a name can be assigned to", token=first)
+    return Explanation(message=_IDLE, help="write 'NAME = VALUE'", token=first)
 
 
-def _else_if(refusal: Refusal) -> Reason | None:
-    first = refusal.first
+def _else_if(error: LineError) -> Explanation | None:
+    first = error.first
     if (
         first.type != "ELSE"
-        or refusal.at > 1
-        or len(refusal.tokens) < 2
-        or refusal.tokens[1].type in ("COLON", "EQUAL")
+        or error.at > 1
+        or len(error.tokens) < 2
+        or error.tokens[1].type in ("COLON", "EQUAL")
     ):
         return None
-    if refusal.tokens[1].type == "IF":
-        return Reason(message="'else if' is spelled 'elif'", help="write 'elif CONDITION:'", token=first)
-    return Reason(
+    if error.tokens[1].type == "IF":
+        return Explanation(message="'else if' is spelled 'elif'", help="write 'elif CONDITION:'", token=first)
+    return Explanation(
         message="'else' takes no condition", help="write 'else:', or 'elif CONDITION:'", token=first
     )
 
 
-def _near_keyword(refusal: Refusal) -> Reason | None:
+def _near_keyword(error: LineError) -> Explanation | None:
     """`for n in 0 ot N`: a name where a keyword nearly spelled like it could stand."""
-    if refusal.kind != "NAME" or "NAME" in refusal.expected:
+    if error.kind != "NAME" or "NAME" in error.expected:
         return None
-    words = sorted(kind.lower() for kind in refusal.expected & (_KEYWORDS | {"AND", "OR"}))
-    bad = str(refusal.bad)
+    words = sorted(kind.lower() for kind in error.expected & (_KEYWORDS | {"AND", "OR"}))
+    bad = str(error.bad)
     near = next((word for word in words if sorted(word) == sorted(bad)), None)
     if near is None and len(bad) > 1:
         near = suggest(bad, words)
     if near is None:
         return None
-    return Reason(
-        message=f"'{refusal.bad}' cannot stand here; did you mean '{near}'?", help=f"write '{near}'"
+    return Explanation(
+        message=f"'{error.bad}' cannot stand here; did you mean '{near}'?", help=f"write '{near}'"
     )
 
 
-def _foreign(refusal: Refusal) -> Reason | None:
+def _foreign(error: LineError) -> Explanation | None:
     """What is spelled as another language has it: `torch.float16[N]`, `load(A[m])`, `x[m].sum()`, `// text`."""
-    bad, before, after = refusal.bad, refusal.before, refusal.after
+    bad, before, after = error.bad, error.before, error.after
     if bad is None or before is None:
         return None
-    if refusal.kind == "DOT" and before in foreign.MODULES and after is not None:
+    if error.kind == "DOT" and before in foreign.MODULES and after is not None:
         help = foreign.PARAMETERS.get(after) or foreign.dtype(after)
         if help is not None:
-            return Reason(message=f"there is no '{before}.{after}'", help=help, token=before)
-    if refusal.kind == "DOT" and before.type in ("RPAR", "RSQB") and after is not None:
+            return Explanation(message=f"there is no '{before}.{after}'", help=help, token=before)
+    if error.kind == "DOT" and before.type in ("RPAR", "RSQB") and after is not None:
         help = foreign.dotted(["x", after], called=True)
-        return Reason(message=f"a value has no '.{after}'", help=help)
-    if refusal.kind == "LPAR" and before in foreign.STATEMENTS:
-        return Reason(message=f"'{before}' is no function", help=foreign.STATEMENTS[before], token=before)
-    if refusal.kind == "NAME" and before in foreign.PARAMETERS and "COLON" in refusal.expected:
-        return Reason(
+        return Explanation(message=f"a value has no '.{after}'", help=help)
+    if error.kind == "LPAR" and before in foreign.STATEMENTS:
+        return Explanation(
+            message=f"'{before}' is no function", help=foreign.STATEMENTS[before], token=before
+        )
+    if error.kind == "NAME" and before in foreign.PARAMETERS and "COLON" in error.expected:
+        return Explanation(
             message=f"there is no '{before}' in tdsl", help=foreign.PARAMETERS[before], token=before
         )
     if before == "<" and bad == ">":
-        return Reason(message="there is no '<>'", help=foreign.SIGNS["<>"], token=before)
-    if refusal.kind in ("COLON", "ELLIPSIS") and refusal.in_brackets and (before in ("[", ",", ":")):
-        return Reason(message=f"'{bad}' is no value", help=foreign.SIGNS[bad])
-    if refusal.kind in ("NAME", "PYTHON_WORD", "IN", "TO", "BY") and "//" in refusal.tokens[: refusal.at]:
-        return Reason(message=f"an operator is missing before '{bad}'", help=foreign.SIGNS["//"])
+        return Explanation(message="there is no '<>'", help=foreign.SIGNS["<>"], token=before)
+    if error.kind in ("COLON", "ELLIPSIS") and error.in_brackets and (before in ("[", ",", ":")):
+        return Explanation(message=f"'{bad}' is no value", help=foreign.SIGNS[bad])
+    if error.kind in ("NAME", "PYTHON_WORD", "IN", "TO", "BY") and "//" in error.tokens[: error.at]:
+        return Explanation(message=f"an operator is missing before '{bad}'", help=foreign.SIGNS["//"])
     return None
 
 
-def _keyword_as_name(bad: Token) -> Reason:
+def _keyword_as_name(bad: Token) -> Explanation:
     whose = "Python" if bad.type == "PYTHON_WORD" else "the language"
     message = f"'{bad}' is a keyword of {whose} and cannot be a name"
     help = f"choose another name, such as '{bad}_'"
-    return Reason(code=Code.RESERVED_NAME, message=message, help=help, token=bad)
+    return Explanation(code=Code.RESERVED_NAME, message=message, help=help, token=bad)
 
 
-def _reserved(refusal: Refusal) -> Reason | None:
+def _reserved(error: LineError) -> Explanation | None:
     """A keyword where a name is called for, or where a value is."""
-    bad, first = refusal.bad, refusal.first
-    if (
-        refusal.at == 1
-        and refusal.kind in ("EQUAL", "AUGMENTED")
-        and first.isalpha()
-        and first.type != "NAME"
-    ):
+    bad, first = error.bad, error.first
+    if error.at == 1 and error.kind in ("EQUAL", "AUGMENTED") and first.isalpha() and first.type != "NAME":
         return _keyword_as_name(first)
-    before = refusal.before
+    before = error.before
     # 'load' and the function 'where' start a value, so that it is what follows that is refused.
-    starts_value = before is not None and before.type in ("LOAD", "WHERE") and not refusal.takes_value
-    if before is not None and before.type == "INOUT" and refusal.kind == "COLON":
+    starts_value = before is not None and before.type in ("LOAD", "WHERE") and not error.takes_value
+    if before is not None and before.type == "INOUT" and error.kind == "COLON":
         return _keyword_as_name(before)
-    if before is not None and starts_value and refusal.kind in ("RPAR", "RSQB", "COMMA", "EQUAL"):
+    if before is not None and starts_value and error.kind in ("RPAR", "RSQB", "COMMA", "EQUAL"):
         return _keyword_as_name(before)
-    if bad is None or not bad.isalpha() or refusal.kind == "NAME" or refusal.at == 0:
+    if bad is None or not bad.isalpha() or error.kind == "NAME" or error.at == 0:
         return None
-    if refusal.takes_value and refusal.kind in _VALUES:
+    if error.takes_value and error.kind in _VALUES:
         return None
-    if (
-        refusal.kind == "PYTHON_WORD"
-        and bad in foreign.VALUES
-        and (refusal.takes_value or refusal.takes_operator)
-    ):
-        return Reason(message=f"there is no '{bad}' in tdsl", help=foreign.VALUES[bad])
-    if "NAME" not in refusal.expected:
+    if error.kind == "PYTHON_WORD" and bad in foreign.VALUES and (error.takes_value or error.takes_operator):
+        return Explanation(message=f"there is no '{bad}' in tdsl", help=foreign.VALUES[bad])
+    if "NAME" not in error.expected:
         return None
-    if refusal.kind in _JOINERS and (refusal.after is None or refusal.after.type in _VALUES):
+    if error.kind in _JOINERS and (error.after is None or error.after.type in _VALUES):
         return None
     return _keyword_as_name(bad)
 
 
-def _equals(refusal: Refusal) -> Reason | None:
+def _equals(error: LineError) -> Explanation | None:
     """`=` for `==` and the other way round, `=` for `+=`, a default where there is none."""
-    bad, first, expected = refusal.bad, refusal.first, refusal.expected
-    if refusal.kind == "COMPARISON" and bad == "==" and "EQUAL" in expected:
-        return Reason(message="'==' compares; it does not assign", help="write '='")
-    if refusal.kind == "EQUAL" and "AUGMENTED" in expected and first.type == "ACCUMULATE":
-        return Reason(message="'accumulate' adds to what is there", help="write '+='")
-    if refusal.kind == "AUGMENTED" and first.type == "STORE" and "EQUAL" in expected:
-        return Reason(
+    bad, first, expected = error.bad, error.first, error.expected
+    if error.kind == "COMPARISON" and bad == "==" and "EQUAL" in expected:
+        return Explanation(message="'==' compares; it does not assign", help="write '='")
+    if error.kind == "EQUAL" and "AUGMENTED" in expected and first.type == "ACCUMULATE":
+        return Explanation(message="'accumulate' adds to what is there", help="write '+='")
+    if error.kind == "AUGMENTED" and first.type == "STORE" and "EQUAL" in expected:
+        return Explanation(
             message=f"'store' writes, it has no '{bad}'",
             help="write 'store NAME[...] = ...', or 'accumulate NAME[...] += ...'",
         )
-    if refusal.kind == "AUGMENTED" and "EQUAL" in expected:
-        return Reason(message=f"'{bad}' changes a value that is there already", help="write '='")
-    if refusal.at == 2 and first.type == "NAME" and refusal.before == ":" and refusal.kind != "EQUAL":
-        return Reason(
+    if error.kind == "AUGMENTED" and "EQUAL" in expected:
+        return Explanation(message=f"'{bad}' changes a value that is there already", help="write '='")
+    if error.at == 2 and first.type == "NAME" and error.before == ":" and error.kind != "EQUAL":
+        return Explanation(
             message="':' is followed by a type; it does not assign",
             help=f"write '{first} = ...'",
-            token=refusal.before,
+            token=error.before,
         )
-    if refusal.kind != "EQUAL":
+    if error.kind != "EQUAL":
         return None
-    if refusal.before is not None and refusal.before.type == "COLON" and first.type == "NAME":
-        return Reason(message="there is no ':='", help="write '='")
-    if first.type == "TEMPLATE" and expected & {"RPAR", "LSQB"} and not refusal.takes_operator:
-        return Reason(
+    if error.before is not None and error.before.type == "COLON" and first.type == "NAME":
+        return Explanation(message="there is no ':='", help="write '='")
+    if first.type == "TEMPLATE" and expected & {"RPAR", "LSQB"} and not error.takes_operator:
+        return Explanation(
             message="only a 'const' parameter has a default", help="write 'NAME: const TYPE = VALUE'"
         )
     if (
-        refusal.takes_operator
-        and not refusal.in_brackets
+        error.takes_operator
+        and not error.in_brackets
         and first.type in ("NAME", "LET", "STORE", "ACCUMULATE")
     ):
-        return Reason(message="a line has one '='", help="to compare, write '=='")
-    if refusal.takes_operator:
-        return Reason(message="'=' assigns; it does not compare", help="write '=='")
+        return Explanation(message="a line has one '='", help="to compare, write '=='")
+    if error.takes_operator:
+        return Explanation(message="'=' assigns; it does not compare", help="write '=='")
     return None
 
 
-def _header(refusal: Refusal) -> Reason | None:
+def _header(error: LineError) -> Explanation | None:
     """What goes wrong in headers: ':', '->', parentheses, dimensions."""
-    first, expected, before = refusal.first, refusal.expected, refusal.before
+    first, expected, before = error.first, error.expected, error.before
     if first.type == "TEMPLATE":
-        if "ARROW" in expected and refusal.kind in ("NAME", "LPAR", "SIGN", "COMPARISON", "EQUAL"):
-            return Reason(
+        if "ARROW" in expected and error.kind in ("NAME", "LPAR", "SIGN", "COMPARISON", "EQUAL"):
+            return Explanation(
                 message="'->' is missing before the outputs", help="write 'template NAME(...) -> OUTPUT:'"
             )
-        if refusal.kind == "WHERE" and before is not None and before.type == "COLON":
-            return Reason(
+        if error.kind == "WHERE" and before is not None and before.type == "COLON":
+            return Explanation(
                 message="the ':' of a template comes after its guards", help="remove it here", token=before
             )
-        before_name = refusal.after is not None and refusal.after.type == "NAME"
-        if refusal.kind == "CONST" and "NAME" in expected and before_name:
-            return Reason(message="'const' stands before the type", help="write 'NAME: const TYPE'")
-        is_input = all(token.type != "ARROW" for token in refusal.tokens[: refusal.at])
-        if refusal.kind in ("COMMA", "RPAR") and "LSQB" in expected and is_input:
-            return Reason(
+        before_name = error.after is not None and error.after.type == "NAME"
+        if error.kind == "CONST" and "NAME" in expected and before_name:
+            return Explanation(message="'const' stands before the type", help="write 'NAME: const TYPE'")
+        is_input = all(token.type != "ARROW" for token in error.tokens[: error.at])
+        if error.kind in ("COMMA", "RPAR") and "LSQB" in expected and is_input:
+            return Explanation(
                 message="an 'inout' parameter is a tensor",
                 help="write 'inout NAME: DTYPE[M, N]'",
                 token=before,
             )
-        if refusal.kind in ("COLON", "_NEWLINE", "WHERE", "COMMA", "RPAR") and "LSQB" in expected:
-            return Reason(message="an output needs its dimensions", help="write 'NAME: DTYPE[M, N]'")
-        if refusal.kind in ("COMMA", "RPAR") and "COLON" in expected and before is not None:
+        if error.kind in ("COLON", "_NEWLINE", "WHERE", "COMMA", "RPAR") and "LSQB" in expected:
+            return Explanation(message="an output needs its dimensions", help="write 'NAME: DTYPE[M, N]'")
+        if error.kind in ("COMMA", "RPAR") and "COLON" in expected and before is not None:
             help = f"write '{before}: DTYPE[M, N]', '{before}: float' or '{before}: const int'"
-            return Reason(message=f"the parameter '{before}' has no type", help=help, token=before)
+            return Explanation(message=f"the parameter '{before}' has no type", help=help, token=before)
     if first.type == "DEF":
-        if refusal.kind == "ARROW":
-            return Reason(message="a helper does not declare its result", help="write 'def NAME(x):'")
-        if refusal.kind == "COLON" and refusal.in_brackets:
-            return Reason(message="a helper's parameters have no types", help="write 'def NAME(x):'")
-        if refusal.kind == "EQUAL" and refusal.in_brackets:
-            return Reason(message="a helper's parameters have no defaults", help="write 'def NAME(x):'")
-    if first.type in ("TEMPLATE", "DEF") and refusal.at == 2 and "LPAR" in expected:
-        return Reason(
+        if error.kind == "ARROW":
+            return Explanation(message="a helper does not declare its result", help="write 'def NAME(x):'")
+        if error.kind == "COLON" and error.in_brackets:
+            return Explanation(message="a helper's parameters have no types", help="write 'def NAME(x):'")
+        if error.kind == "EQUAL" and error.in_brackets:
+            return Explanation(message="a helper's parameters have no defaults", help="write 'def NAME(x):'")
+    if first.type in ("TEMPLATE", "DEF") and error.at == 2 and "LPAR" in expected:
+        return Explanation(
             message=f"'{first}' needs parameters in parentheses", help=f"write '{first} {before}(...):'"
         )
-    if first.type in _HEADERS and "COLON" in expected and refusal.bad is None:
-        return Reason(message="':' is missing at the end of this line", help="add ':'")
+    if first.type in _HEADERS and "COLON" in expected and error.bad is None:
+        return Explanation(message="':' is missing at the end of this line", help="add ':'")
     return None
 
 
-def _subscript(refusal: Refusal) -> Reason | None:
+def _subscript(error: LineError) -> Explanation | None:
     """`x[m]` in a value: a tensor that is not loaded."""
-    if refusal.kind != "LSQB" or not refusal.takes_operator or refusal.before is None:
+    if error.kind != "LSQB" or not error.takes_operator or error.before is None:
         return None
-    if refusal.before.type == "NAME":
-        help = f"to read a tensor, write 'load {refusal.before}[...]'"
-        return Reason(message="a value has no subscripts", help=help, token=refusal.before)
-    return Reason(message="a value has no subscripts", help="a tensor is read with 'load NAME[...]'")
+    if error.before.type == "NAME":
+        help = f"to read a tensor, write 'load {error.before}[...]'"
+        return Explanation(message="a value has no subscripts", help=help, token=error.before)
+    return Explanation(message="a value has no subscripts", help="a tensor is read with 'load NAME[...]'")
 
 
-def _doubled(refusal: Refusal) -> Reason | None:
+def _doubled(error: LineError) -> Explanation | None:
     """`&&` and `||`."""
-    bad, before = refusal.bad, refusal.before
+    bad, before = error.bad, error.before
     if bad is None or before is None or bad != before or bad.start_pos != before.end_pos:
         return None
     if bad in ("&", "|"):
-        return Reason(message=f"there is no '{bad}{bad}'", help=foreign.SIGNS[f"{bad}{bad}"], token=before)
+        return Explanation(
+            message=f"there is no '{bad}{bad}'", help=foreign.SIGNS[f"{bad}{bad}"], token=before
+        )
     return None
 
 
-def _no_value(refusal: Refusal) -> Reason | None:
+def _no_value(error: LineError) -> Explanation | None:
     """A value is called for and something else, or nothing, is there."""
-    if not refusal.takes_value or refusal.before is None:
+    if not error.takes_value or error.before is None:
         return None
-    if refusal.bad is None:
-        return Reason(message=f"a value is missing after '{refusal.before}'")
-    if refusal.kind == "LSQB":
-        return Reason(message="there are no lists", help="a tensor is read with 'load NAME[...]'")
-    if refusal.kind not in _VALUES:
-        return Reason(message=f"a value is missing between '{refusal.before}' and '{refusal.bad}'")
+    if error.bad is None:
+        return Explanation(message=f"a value is missing after '{error.before}'")
+    if error.kind == "LSQB":
+        return Explanation(message="there are no lists", help="a tensor is read with 'load NAME[...]'")
+    if error.kind not in _VALUES:
+        return Explanation(message=f"a value is missing between '{error.before}' and '{error.bad}'")
     return None
 
 
-def _no_joint(refusal: Refusal) -> Reason | None:
+def _no_joint(error: LineError) -> Explanation | None:
     """Two values side by side."""
-    if refusal.bad is None or not refusal.takes_operator:
+    if error.bad is None or not error.takes_operator:
         return None
-    if refusal.kind in _VALUES | _PREFIXES or refusal.kind == "LPAR":
-        what = "',' or an operator" if "COMMA" in refusal.expected else "an operator"
-        return Reason(message=f"{what} is missing before '{refusal.bad}'")
+    if error.kind in _VALUES | _PREFIXES or error.kind == "LPAR":
+        what = "',' or an operator" if "COMMA" in error.expected else "an operator"
+        return Explanation(message=f"{what} is missing before '{error.bad}'")
     return None
 
 
-def _question(refusal: Refusal) -> Reason | None:
+def _question(error: LineError) -> Explanation | None:
     """`a ? b : c`."""
-    if refusal.kind == "OPTIONAL" and refusal.takes_operator:
-        return Reason(message="'?' is not an operator", help=foreign.SIGNS["?"])
+    if error.kind == "OPTIONAL" and error.takes_operator:
+        return Explanation(message="'?' is not an operator", help=foreign.SIGNS["?"])
     return None
 
 
-def _colon_early(refusal: Refusal) -> Reason | None:
+def _colon_early(error: LineError) -> Explanation | None:
     """A ':' that ends no header."""
-    if refusal.kind == "COLON" and refusal.first.type not in _HEADERS:
-        return Reason(
+    if error.kind == "COLON" and error.first.type not in _HEADERS:
+        return Explanation(
             message="':' cannot stand here",
             help="only the lines of 'template', 'def', 'for' and 'if' end with ':'",
         )
     return None
 
 
-def _unexpected(refusal: Refusal) -> Reason:
-    expected = refusal.expected
-    if refusal.takes_operator:  # after a value these could always follow; what could end it says more
+def _unexpected(error: LineError) -> Explanation:
+    expected = error.expected
+    if error.takes_operator:  # after a value these could always follow; what could end it says more
         expected -= {"IF", "IN", "LPAR", "DOT"}
     names = []
     if "NUMBER" in expected:
@@ -448,12 +445,12 @@ def _unexpected(refusal: Refusal) -> Reason:
         names.append("a string")
     names += [f"'{kind.lower()}'" for kind in sorted(expected & _KEYWORDS)]
     names += [_SPELLED[kind] for kind in _SPELLED if kind in expected]
-    found = "the line ends" if refusal.bad is None else f"'{refusal.bad}' stands"
+    found = "the line ends" if error.bad is None else f"'{error.bad}' stands"
     if names and len(names) <= 4:
-        return Reason(message=f"{_listed(names, quote=False)} is expected where {found}")
-    if refusal.bad is None:
-        return Reason(message="the line ends too early")
-    return Reason(message=f"'{refusal.bad}' cannot stand here")
+        return Explanation(message=f"{_listed(names, quote=False)} is expected where {found}")
+    if error.bad is None:
+        return Explanation(message="the line ends too early")
+    return Explanation(message=f"'{error.bad}' cannot stand here")
 
 
 def _listed(words: Sequence[str], quote: bool = True) -> str:
@@ -461,7 +458,7 @@ def _listed(words: Sequence[str], quote: bool = True) -> str:
     return spelled[0] if len(spelled) == 1 else f"{', '.join(spelled[:-1])} or {spelled[-1]}"
 
 
-_RULES: tuple[Callable[[Refusal], Reason | None], ...] = (
+_RULES: tuple[Callable[[LineError], Explanation | None], ...] = (
     _else_if,
     _no_such_line,
     _unknown_statement,

@@ -21,7 +21,7 @@ from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from tdsl import ast
 from tdsl.diagnostics import Code, Diagnostic, TdslError
-from tdsl.grammar.explanation import Refusal, explain
+from tdsl.grammar.explanation import LineError, explain
 from tdsl.grammar.reader import normalize
 from tdsl.grammar.scanner import Line, Scan, Vocabulary, scan
 from tdsl.grammar.tables import load
@@ -133,7 +133,7 @@ def _recover(lark: Lark, scanned: Scan, source: Source) -> list[Diagnostic]:
                 is_rest = is_rest or (line.misplaced and at <= 1)
                 if not is_rest:
                     expected = _expected(parser, line, at)
-                    refusal = Refusal(source=source, tokens=line.tokens, at=at, expected=expected)
+                    refusal = LineError(source=source, tokens=line.tokens, at=at, expected=expected)
                     diagnostics.append(explain(refusal))
                     if len(diagnostics) > MAX_MISTAKES:
                         scanned.complete = False

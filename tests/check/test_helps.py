@@ -74,14 +74,14 @@ CASES = [
     *((f"a = zeros(m, dtype={name})", foreign.dtype(name)) for name in foreign.DTYPES),
     *((f"a = zeros(m, dtype=torch.{name})", foreign.dtype(name)) for name in foreign.DTYPES),
     *((f"a = zeros(m, dtype=tl.{name})", foreign.dtype(name)) for name in ("float16", "int32", "bfloat16")),
-    *((f"a = {name}(v)", help) for name, help in foreign.FUNCTIONS.items()),
-    *((f"a = torch.{name}(v)", foreign.function(name)) for name in foreign.FUNCTIONS),
+    *((f"a = {name}(v)", help) for name, help in foreign.FOREIGN_FUNCTIONS.items()),
+    *((f"a = torch.{name}(v)", foreign.function(name)) for name in foreign.FOREIGN_FUNCTIONS),
     *((f"a = np.{name}(v)", f"write '{name}(...)'") for name in BUILTINS if name != "where"),
-    ("for i in range(N): pass", foreign.FUNCTIONS["range"]),
-    ("for i in range(0, N, 16): pass", foreign.FUNCTIONS["range"]),
-    ("for i in tl.range(0, N, 16): pass", foreign.FUNCTIONS["range"]),
-    ("a = tl.arange(0, 16)", foreign.FUNCTIONS["arange"]),
-    ("a = tl.program_id(0)", foreign.FUNCTIONS["program_id"]),
+    ("for i in range(N): pass", foreign.FOREIGN_FUNCTIONS["range"]),
+    ("for i in range(0, N, 16): pass", foreign.FOREIGN_FUNCTIONS["range"]),
+    ("for i in tl.range(0, N, 16): pass", foreign.FOREIGN_FUNCTIONS["range"]),
+    ("a = tl.arange(0, 16)", foreign.FOREIGN_FUNCTIONS["arange"]),
+    ("a = tl.program_id(0)", foreign.FOREIGN_FUNCTIONS["program_id"]),
     *((f"a = v.{name}(n)", foreign.METHODS[name]) for name in METHODS),
     *((f"a = v.{name}", foreign.METHODS[name]) for name in ("T", "mT", "dtype", "shape")),
     ("a = v.sum()", "write 'sum(v, n)'"),
@@ -137,7 +137,7 @@ def test_a_helper() -> None:
 
 WRITTEN = [
     found
-    for help in {**foreign.FUNCTIONS, **foreign.METHODS, **foreign.VALUES}.values()
+    for help in {**foreign.FOREIGN_FUNCTIONS, **foreign.METHODS, **foreign.VALUES}.values()
     for found in re.findall(r"write '([^']+)'", help)
     if found not in ("==",)
 ]
@@ -157,6 +157,6 @@ def test_what_a_help_says_is_right(value: str) -> None:
 
 
 def test_the_table_has_nothing_that_the_language_takes() -> None:
-    assert not foreign.FUNCTIONS.keys() & BUILTINS.keys()
+    assert not foreign.FOREIGN_FUNCTIONS.keys() & BUILTINS.keys()
     for name in foreign.VALUES:
         assert helps(text(f"a = v * {name}"))

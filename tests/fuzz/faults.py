@@ -26,7 +26,7 @@ from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
 from tdsl.lower.facts.bound import BoundKernel
 from tdsl.lower.inductor import bindings, buffer, explanation, launch, lowering, recording
-from tdsl.lower.inductor.fusion import placement, zeros
+from tdsl.lower.inductor.fusion import padding, placement
 from tdsl.lower.inductor.fusion.facts import Reach
 from tdsl.lower.inductor.kernel import frames, generation, rendering
 from tdsl.lower.inductor.kernel.generation import TemplateKernel
@@ -68,7 +68,7 @@ def _() -> Iterator[None]:
 
 @fault("sigmoid taken for zero at zero")
 def _() -> Iterator[None]:
-    with mock.patch.dict(zeros._AT_ZERO, {"sigmoid": 0.0, "exp": 0.0, "cos": 0.0}):
+    with mock.patch.dict(padding._AT_ZERO, {"sigmoid": 0.0, "exp": 0.0, "cos": 0.0}):
         yield
 
 
@@ -79,7 +79,7 @@ def _() -> Iterator[None]:
         # As if everything that is loaded were finite.
         return 1.0 if known is None and hasattr(arg, "use_count") else known
 
-    with around(zeros.Zeros, "_number", number):
+    with around(padding.PaddedLanes, "_number", number):
         yield
 
 
@@ -88,7 +88,7 @@ def _() -> Iterator[None]:
     def value(old: Any, op: str, args: Any) -> float | None:
         return 0.0 if op in ("add", "sub") and 0.0 in args else old(op, args)
 
-    with around(zeros, "_value", value):
+    with around(padding, "_value", value):
         yield
 
 
@@ -584,7 +584,7 @@ def _() -> Iterator[None]:
         old(self, *args)
         self.key = self.key[1:]
 
-    with around(launch._Call, "__init__", called):
+    with around(launch._EagerCall, "__init__", called):
         yield
 
 

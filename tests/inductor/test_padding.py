@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import tdsl
-from tdsl.lower.inductor.fusion.zeros import Zeros
+from tdsl.lower.inductor.fusion.padding import PaddedLanes
 from tdsl.testing import assert_fused, load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -165,7 +165,7 @@ def test_nothing_is_masked_where_blocks_are_full(device: torch.device) -> None:
 
 def test_what_is_known_of_numbers() -> None:
     """Between them and 0 is rounding: what is merely very small, or very large, is not known."""
-    zeros = Zeros([0])
+    zeros = PaddedLanes([0])
     zeros.note_load("x", [0])
     for name, op, args in (
         ("h", "sigmoid", ["x"]),

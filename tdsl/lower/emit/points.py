@@ -26,8 +26,8 @@ from tdsl.lower.emit.writer import Writer
 from tdsl.lower.facts.candidates import SUBTILES, TMA
 from tdsl.lower.facts.descriptors import has_descriptor
 from tdsl.lower.facts.extents import Extent, multiply, product
+from tdsl.lower.facts.load_counts import loaded_elements
 from tdsl.lower.facts.specialization import Specialization
-from tdsl.lower.facts.traffic import loaded_elements
 from tdsl.types import DTYPES
 
 

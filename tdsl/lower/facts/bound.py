@@ -15,7 +15,7 @@ from functools import cached_property
 from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.facts.binding import Binding, TensorArg
-from tdsl.lower.facts.candidates import Candidate, Scalar
+from tdsl.lower.facts.candidates import BoundCandidate, Scalar
 from tdsl.lower.facts.extents import Arithmetic, Extent, Signed, ceildiv, combine, product
 from tdsl.lower.facts.extents import evaluate as evaluate_extent
 from tdsl.signature import Environment, evaluate
@@ -105,7 +105,7 @@ class BoundKernel:
         assert isinstance(value, int)
         return value
 
-    def block(self, tile: ir.Tile, candidate: Candidate) -> int:
+    def block(self, tile: ir.Tile, candidate: BoundCandidate) -> int:
         if tile.scalar:
             return 1
         if tile.role == "whole":

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from tdsl import ir
 from tdsl.lower.facts.binding import Binding
-from tdsl.lower.facts.candidates import Budget, Candidate
+from tdsl.lower.facts.candidates import BoundCandidate, Budget
 from tdsl.lower.facts.specialization import Specialization, specialize
 from tdsl.types import DTYPES
 
@@ -32,10 +32,10 @@ def within_budget(kernel: ir.Kernel, binding: Binding) -> Specialization:
     return whole if binding.budget is None else replace(whole, candidates=affordable(whole, binding.budget))
 
 
-def affordable(specialization: Specialization, budget: Budget) -> tuple[Candidate, ...]:
+def affordable(specialization: Specialization, budget: Budget) -> tuple[BoundCandidate, ...]:
     """The candidates that can fit, in the author's order; never none, at most `budget.most`."""
     name = specialization.kernel.name
-    kept: Sequence[Candidate] = specialization.candidates
+    kept: Sequence[BoundCandidate] = specialization.candidates
     limit = budget.shared_memory
     if limit is not None:
         need = _cached(lambda candidate: shared_bytes(specialization, candidate, budget))
@@ -56,7 +56,7 @@ def affordable(specialization: Specialization, budget: Budget) -> tuple[Candidat
     return tuple(kept[: budget.most])
 
 
-def shared_bytes(specialization: Specialization, candidate: Candidate, budget: Budget) -> int:
+def shared_bytes(specialization: Specialization, candidate: BoundCandidate, budget: Budget) -> int:
     """Bytes of shared memory that the loads of the greediest loop of products are staged in."""
     stages = candidate.option("num_stages")
     most = 0
@@ -74,7 +74,7 @@ def shared_bytes(specialization: Specialization, candidate: Candidate, budget: B
     return most // candidate.option("num_ctas")
 
 
-def registers(specialization: Specialization, candidate: Candidate, budget: Budget) -> int:
+def registers(specialization: Specialization, candidate: BoundCandidate, budget: Budget) -> int:
     """Registers a thread for what a loop carries from one step to the next, or for the largest single
     value that is calculated with, whichever is more."""
     warps, ctas = candidate.option("num_warps"), candidate.option("num_ctas")
@@ -87,11 +87,11 @@ def registers(specialization: Specialization, candidate: Candidate, budget: Budg
 
 def _fitting(
     name: str,
-    candidates: Sequence[Candidate],
-    need: Callable[[Candidate], int],
-    limit: Callable[[Candidate], int],
+    candidates: Sequence[BoundCandidate],
+    need: Callable[[BoundCandidate], int],
+    limit: Callable[[BoundCandidate], int],
     what: str,
-) -> Sequence[Candidate]:
+) -> Sequence[BoundCandidate]:
     kept = []
     for candidate in candidates:
         if need(candidate) <= limit(candidate):
@@ -112,8 +112,8 @@ def _fitting(
 
 
 def _covering(
-    name: str, specialization: Specialization, tile: ir.Tile, candidates: Sequence[Candidate]
-) -> Sequence[Candidate]:
+    name: str, specialization: Specialization, tile: ir.Tile, candidates: Sequence[BoundCandidate]
+) -> Sequence[BoundCandidate]:
     """Drops blocks larger than the smallest that covers the whole of a tile's range by itself."""
     blocks = {}
     enough = None
@@ -135,7 +135,7 @@ def _covering(
     return [candidate for candidate in candidates if blocks[id(candidate)] <= enough]
 
 
-def _bits(specialization: Specialization, candidate: Candidate, type_: ir.Type) -> int:
+def _bits(specialization: Specialization, candidate: BoundCandidate, type_: ir.Type) -> int:
     lanes = math.prod(specialization.block(tile, candidate) for tile in type_.tiles)
     return lanes * DTYPES[specialization.dtype(type_.dtype)].bits
 
@@ -193,10 +193,10 @@ def _live_together(kernel: ir.Kernel) -> Iterator[list[ir.Type]]:
                 yield [operand.type]
 
 
-def _cached(need: Callable[[Candidate], int]) -> Callable[[Candidate], int]:
+def _cached(need: Callable[[BoundCandidate], int]) -> Callable[[BoundCandidate], int]:
     known: dict[int, int] = {}
 
-    def ask(candidate: Candidate) -> int:
+    def ask(candidate: BoundCandidate) -> int:
         if id(candidate) not in known:
             known[id(candidate)] = need(candidate)
         return known[id(candidate)]

@@ -1,6 +1,6 @@
 """What is tuned over: one set of block sizes and launch options after the other.
 
-    config BLOCK=64, num_warps=8 if N > 64    ->    Candidate, if the condition holds    ->    Config, with its grid
+    config BLOCK=64, num_warps=8 if N > 64    ->    BoundCandidate, if the condition holds    ->    Config, with its grid
 
 And what a device has for one program, which not every candidate fits into.
 """
@@ -24,7 +24,7 @@ Scalar = bool | int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class BoundCandidate:
     """A tuning candidate whose condition holds: its settings, `let`s among them, as numbers."""
 
     options: Mapping[str, int]

@@ -11,7 +11,6 @@ one of a tensor that is indexed with 32 bits. What nothing bounds takes 64.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import replace
 
 from tdsl import ir
@@ -40,15 +39,8 @@ class Intervals:
 
     def __init__(self, specialization: Specialization) -> None:
         self.specialization = specialization
-        self.assigned: dict[str, list[ir.Expr]] = defaultdict(list)
+        self.assigned = ir.assignments(specialization.kernel)
         self.known: dict[int, Interval] = {}
-        for node in ir.walk(specialization.kernel):
-            match node:
-                case ir.Assign(name=name, value=value):
-                    self.assigned[name].append(value)
-                case ir.Inline(bindings=bindings):
-                    for name, value in bindings:
-                        self.assigned[name].append(value)
 
     def overflow(self) -> bool:
         """Whether some arithmetic on indices may pass 32 bits, or meets a number that does."""
@@ -92,7 +84,7 @@ class Intervals:
                 return self.of(tile.start)[0], self.of(tile.stop)[1] - 1
             case ir.TileEdge(tile=tile):
                 return self.of(tile.start)[0], self.of(tile.stop)[1]
-            case ir.VarRef(name=name) if node.type.dtype == WEAK_INT and self.assigned[name]:
+            case ir.VarRef(name=name) if node.type.dtype == WEAK_INT and name in self.assigned:
                 return _hull([self.of(value) for value in self.assigned[name]])
             case ir.Inline(result=result):
                 return self.of(result)

@@ -9,7 +9,7 @@ from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.lower.facts.binding import Binding
 from tdsl.lower.facts.bound import BoundKernel, bind
-from tdsl.lower.facts.candidates import PERSISTENT, SUBTILES, TMA, Candidate, Config, Scalar
+from tdsl.lower.facts.candidates import PERSISTENT, SUBTILES, TMA, BoundCandidate, Config, Scalar
 from tdsl.lower.facts.extents import Extent, ceildiv, combine, multiply
 from tdsl.options import LAUNCH_OPTIONS, OPTIONS
 
@@ -20,7 +20,7 @@ MAX_LANES = 1 << 20  # of one block, Triton's limit
 class Specialization(BoundKernel):
     """A kernel, the arguments of one call, and the candidates that are compiled for it."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[BoundCandidate, ...]
 
     @property
     def subtiled(self) -> bool:
@@ -46,7 +46,7 @@ class Specialization(BoundKernel):
                 return False  # a block has a lane even where the dimension has none
         return True
 
-    def is_multiple(self, expr: ir.Expr, block: int, candidate: Candidate) -> bool:
+    def is_multiple(self, expr: ir.Expr, block: int, candidate: BoundCandidate) -> bool:
         """Whether an edge of a tile is surely divisible by `block`: a number, or an edge of another tile."""
         value = self.integer(expr, candidate.settings)
         if value is not None:
@@ -89,7 +89,7 @@ class Specialization(BoundKernel):
         )
 
     def _constants(
-        self, candidate: Candidate, also: Sequence[str], calculated: Mapping[str, ir.Expr]
+        self, candidate: BoundCandidate, also: Sequence[str], calculated: Mapping[str, ir.Expr]
     ) -> tuple[tuple[str, int], ...]:
         found = [(f"{name}_", candidate.settings.get(name, 0)) for name in (*candidate.chosen, *also)]
         for name, expr in calculated.items():
@@ -106,7 +106,7 @@ class Specialization(BoundKernel):
         """The tile along which the block of `store` is stored in parts; what has fewer than two is stored whole."""
         return store.tiles[-1] if self.subtiled and len(store.tiles) > 1 else None
 
-    def _subtiles(self, candidate: Candidate) -> int:
+    def _subtiles(self, candidate: BoundCandidate) -> int:
         """In how many parts blocks are stored: no more than the smallest has lanes along its last tile."""
         parts = candidate.option("epilogue_subtile")
         if parts == 1:
@@ -115,7 +115,7 @@ class Specialization(BoundKernel):
         lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
         return min(parts, min(lanes, default=1))
 
-    def _tile_count(self, candidate: Candidate) -> Extent:
+    def _tile_count(self, candidate: BoundCandidate) -> Extent:
         counts: Extent = 1
         for tile in self.kernel.grid:
             size = self.extent(tile.stop, candidate.settings)
@@ -139,7 +139,7 @@ def specialize(kernel: ir.Kernel, binding: Binding) -> Specialization:
     )
 
 
-def _candidates(bound: BoundKernel) -> Iterator[Candidate]:
+def _candidates(bound: BoundKernel) -> Iterator[BoundCandidate]:
     """The candidates whose conditions hold, each once."""
     lets = {let.name: let.value for let in bound.kernel.lets}
     conditions = []
@@ -156,7 +156,7 @@ def _candidates(bound: BoundKernel) -> Iterator[Candidate]:
             conditions.append(candidate.condition)
             if not bound.value(candidate.condition, settings, likely=True):
                 continue
-        found = Candidate(options=options, settings=settings, chosen=chosen)
+        found = BoundCandidate(options=options, settings=settings, chosen=chosen)
         if found not in seen:
             seen.append(found)
             yield found
@@ -173,7 +173,7 @@ def _candidates(bound: BoundKernel) -> Iterator[Candidate]:
         )
 
 
-def _check_blocks(bound: BoundKernel, candidates: Sequence[Candidate]) -> None:
+def _check_blocks(bound: BoundKernel, candidates: Sequence[BoundCandidate]) -> None:
     for tile in _tiles(bound.kernel):
         for candidate in candidates:
             if tile.scalar:
@@ -197,11 +197,11 @@ def _check_blocks(bound: BoundKernel, candidates: Sequence[Candidate]) -> None:
                 )
 
 
-def _is_persistent(candidate: Candidate) -> bool:
+def _is_persistent(candidate: BoundCandidate) -> bool:
     return candidate.option("persistent") == 1
 
 
-def has_tma(candidate: Candidate) -> bool:
+def has_tma(candidate: BoundCandidate) -> bool:
     return candidate.option("tma") == 1
 
 

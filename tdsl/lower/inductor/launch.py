@@ -54,7 +54,7 @@ def launch(
     written = [*outputs, *(tensors[p.name] for p in kernel.params if isinstance(p, ir.Tensor) and p.inout)]
     if all(tensor.numel() == 0 for tensor in written):
         return tuple(outputs)
-    call = _Call(kernel, arguments, tensors, resolution, f32_precision, budget_of(device))
+    call = _EagerCall(kernel, arguments, tensors, resolution, f32_precision, budget_of(device))
     entry = _entry(call, device)
     # For other sizes the same kernel may have programs; none are none in each candidate.
     if entry is not None and evaluate(entry.source.configs[0].grid, call.sizes()) > 0:
@@ -70,7 +70,7 @@ class _Entry:
     autotuner: Any
 
 
-class _Call:
+class _EagerCall:
     """What a kernel is specialised to for one call (`key`), and what it gets as arguments."""
 
     def __init__(
@@ -164,7 +164,7 @@ _entries: dict[object, _Entry | None] = {}
 _lock = threading.Lock()
 
 
-def _entry(call: _Call, device: torch.device) -> _Entry | None:
+def _entry(call: _EagerCall, device: torch.device) -> _Entry | None:
     """The compiled kernel for a call; None if it has no programs to run."""
     key = (call.key, device)
     if key not in _entries:
@@ -174,7 +174,7 @@ def _entry(call: _Call, device: torch.device) -> _Entry | None:
     return _entries[key]
 
 
-def _compile(call: _Call, device: torch.device) -> _Entry | None:
+def _compile(call: _EagerCall, device: torch.device) -> _Entry | None:
     source = tdsl.lower.lower(call.kernel, call.binding())
     sizes = call.sizes()
     if all(config.grid == 0 for config in source.configs):

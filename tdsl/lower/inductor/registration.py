@@ -30,7 +30,7 @@ from tdsl.lower.inductor.compat.names import (
 from tdsl.lower.inductor.lowering import lower_call
 from tdsl.lower.inductor.scheduling import extend_schedulings
 
-Reference = Callable[[tuple[Any, ...]], Any]
+GraphReference = Callable[[tuple[Any, ...]], Any]
 
 
 def interpreted() -> bool:
@@ -48,7 +48,7 @@ def accumulates(kernel: Kernel) -> bool:
     return any(isinstance(node, ir.Accumulate) for node in ir.walk(kernel))
 
 
-def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Reference) -> None:
+def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: GraphReference) -> None:
     """Makes the compiler know `op`. `reference` takes the arguments of a call in a graph and returns what
     the call is instead, or NotImplemented."""
     _extend()

@@ -55,7 +55,7 @@ class Libdevice:
     """The functions of libdevice that Inductor writes, by name."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = FUNCTIONS.get(name)
+        function = LIBDEVICE_FUNCTIONS.get(name)
         if function is None:
             raise NotImplementedError(f"libdevice.{name} is not available in Triton's interpreter")
 
@@ -92,7 +92,7 @@ _RESULT_TYPES = {
     "float16": tl.float16,
 }
 
-FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
+LIBDEVICE_FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "abs": torch.abs,
     "fabs": torch.abs,
     "acos": torch.acos,

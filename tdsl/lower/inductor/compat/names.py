@@ -249,8 +249,8 @@ def call_functional(
     with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)):
         made = op(*inner)
     made = (made,) if isinstance(made, torch.Tensor) else tuple(made)
-    outputs, news = made[: len(made) - len(written)], made[len(made) - len(written) :]
-    for position, new in zip(written, news, strict=True):
+    outputs, written_values = made[: len(made) - len(written)], made[len(made) - len(written) :]
+    for position, new in zip(written, written_values, strict=True):
         torch._functionalize_replace(args[position], new)
         torch._functionalize_commit_update(args[position])
         torch._functionalize_sync(args[position])

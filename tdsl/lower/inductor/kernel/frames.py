@@ -19,7 +19,7 @@ from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import triton_dtype
 from tdsl.lower.emit.syntax import assign, binary, call, printed, quote
 from tdsl.lower.emit.triton import LoadSlot, StoreSlot
-from tdsl.lower.inductor.fusion.zeros import Zeros
+from tdsl.lower.inductor.fusion.padding import PaddedLanes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Frame:
     whole_mask: str  # the name of the tile's mask
     long: tuple[bool, ...]
     index_dtype: str  # 'tl.int32'
-    zeros: Zeros | None = None  # of a load: what is known of the lanes outside
+    zeros: PaddedLanes | None = None  # of a load: what is known of the lanes outside
     # The indices of which somebody wants the vector itself.
     vectors: set[str] = field(default_factory=set)
 

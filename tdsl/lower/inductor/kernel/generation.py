@@ -50,8 +50,8 @@ from tdsl.lower.inductor.compat.names import (
     sympy_product,
     texpr,
 )
+from tdsl.lower.inductor.fusion.padding import PaddedLanes
 from tdsl.lower.inductor.fusion.placement import Placement
-from tdsl.lower.inductor.fusion.zeros import Zeros
 from tdsl.lower.inductor.kernel.frames import Frame, Row, shape_text
 from tdsl.lower.inductor.kernel.operators import Operators, as_read, prologue_operators
 from tdsl.lower.inductor.kernel.rendering import (
@@ -137,7 +137,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         buf_name_to_prologue_group: Mapping[str, Sequence[BaseSchedulerNode]],
         prologue_preserves_zero_mask_fn: Callable[[BaseSchedulerNode], bool],
     ) -> None:
-        # `zeros` knows what a prologue makes of zeros; Inductor's own answer (2.13) fails for a remainder.
+        # `padding` knows what a prologue makes of zeros; Inductor's own answer (2.13) fails for a remainder.
         super().codegen_prologues_in_subgraphs(buf_name_to_prologue_group, lambda node: False)  # type: ignore[no-untyped-call]
 
     # With `benchmark_kernel`, a kernel's module is also a program that measures it.
@@ -182,7 +182,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _setup_load(self, slot: LoadSlot) -> None:
         node = self.call.tensors[slot.param]
         self.named_input_nodes[slot.point] = node
-        zeros = Zeros(slot.relied)
+        zeros = PaddedLanes(slot.relied)
 
         def keep(value: Any) -> None:
             # A constant is one number, of whatever rank; the tile is made of it.

@@ -19,7 +19,7 @@ from tdsl.lower.inductor.compat.names import (
     get_broadcasted_shape,
     sympy,
 )
-from tdsl.lower.inductor.fusion.zeros import Zeros
+from tdsl.lower.inductor.fusion.padding import PaddedLanes
 from tdsl.lower.inductor.kernel.frames import block
 from tdsl.types import converts_through_f32
 
@@ -37,7 +37,7 @@ class Operators(V.WrapperHandler):  # type: ignore[misc, name-defined]
         return _instruction(name, args) or super()._default(name, args, kwargs)
 
 
-def prologue_operators(zeros: Zeros, buffer: str, keep: Callable[[Any], None]) -> type[Operators]:
+def prologue_operators(zeros: PaddedLanes, buffer: str, keep: Callable[[Any], None]) -> type[Operators]:
     """Of a prologue: `zeros` is told of each value, and `keep` gets the one that would be stored in `buffer`."""
 
     class PrologueOperators(Operators):

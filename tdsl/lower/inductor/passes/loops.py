@@ -49,7 +49,7 @@ def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
             buffer = scheduler.name_to_buf.get(tensor.get_name())
             if buffer is not None and tensor.get_name() in call.fusable_inputs:
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
-                follow(producer, tensor.get_name(), tensor.get_layout())
+                match_loops(producer, tensor.get_name(), tensor.get_layout())
                 # The scheduler keeps out of a template what reads much, or calculates in f32, unless it is one of
                 # these. What a prologue costs is for `cost` to say, which the scheduling asks.
                 V.graph.invoke_quant_ops |= producer.get_operation_names()
@@ -59,10 +59,10 @@ def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
             for user in scheduler.name_to_buf[name].users:
                 if isinstance(user.node, BaseSchedulerNode):
                     consumer = scheduler.name_to_fused_node[user.node.get_name()]
-                    follow(consumer, name, call.results[param].layout)
+                    match_loops(consumer, name, call.results[param].layout)
 
 
-def follow(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
+def match_loops(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
     """Give `node`, which reads or writes all of `buffer`, one loop for each dimension of `layout`, in order.
 
     Leaves a node alone whose loops do not, in whatever order, walk the buffer: each one a dimension, a part of one, or

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from tdsl.lower.inductor.fusion.zeros import Zeros
+from tdsl.lower.inductor.fusion.padding import PaddedLanes
 
 INF, NAN = float("inf"), float("nan")
 UNKNOWN = [0.0, -0.0, 1.0, -3.0, 1e30, INF, -INF, NAN]
@@ -50,7 +50,7 @@ NUMBERS = [0.0, 1.0, -0.3, 2.0, 0.5, 1e30, 1e-30, 1e4, INF, NAN, 0, 3]
 
 def known(steps, masked=(0,), axes=(0,), dtype=torch.float32):
     """Whether the last of some steps is 0, where x is a load that is masked along some axes."""
-    zeros = Zeros(axes)
+    zeros = PaddedLanes(axes)
     zeros.note_load("x", masked)
     for name, op, *args in steps:
         zeros.note(op, args, name, dtype)
@@ -113,7 +113,7 @@ def test_along_which_axes(axes, masked):
 
 
 def test_loads_that_are_masked_along_one_axis_each():
-    zeros = Zeros([0, 1])
+    zeros = PaddedLanes([0, 1])
     zeros.note_load("rows", [0])
     zeros.note_load("columns", [1])
     zeros.note_load("both", [0, 1])

@@ -32,7 +32,7 @@ _AT_ZERO = {
 _SMALLEST, _LARGEST = 2.0**-10, 2.0**14
 
 
-class Zeros:
+class PaddedLanes:
     """The values of one prologue, by name, and along which axes they are known."""
 
     def __init__(self, axes: Iterable[int]) -> None:

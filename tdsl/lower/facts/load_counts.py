@@ -10,7 +10,6 @@ lanes outside a tile are not counted, and both sides of a run-time `if` are.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 from tdsl import ir
@@ -26,18 +25,11 @@ class _Count:
     def __init__(self, specialization: Specialization) -> None:
         self.specialization = specialization
         self.candidate = specialization.candidates[0]
-        self.bound: dict[str, list[ir.Expr]] = defaultdict(list)  # what each variable may hold
+        self.assigned = ir.assignments(specialization.kernel)
         self.counts: dict[str, int] = {}
 
     def run(self) -> dict[str, int]:
         kernel = self.specialization.kernel
-        for node in ir.walk(kernel):
-            match node:
-                case ir.Assign(name=name, value=value):
-                    self.bound[name].append(value)
-                case ir.Inline(bindings=bindings):
-                    for name, value in bindings:
-                        self.bound[name].append(value)
         self.statements(kernel.body, kernel.grid)
         return self.counts
 
@@ -80,7 +72,7 @@ class _Count:
                         found[tile.key] = tile
                     case ir.VarRef(name=name) if name not in seen:
                         seen.add(name)
-                        left += self.bound[name]
+                        left += self.assigned.get(name, ())
         return found
 
     def extent(self, tile: ir.Tile) -> int:
