@@ -7,6 +7,7 @@ python -m tests.house FOLDER     of another one
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,24 @@ def readers_of_text(trees: Mapping[str, ast.Module]) -> list[str]:
     ]
 
 
+def spellers_of_triton(trees: Mapping[str, ast.Module]) -> list[str]:
+    """Texts of Triton code below lower, but for emit and runtime, whose business it is, each as 'module:line'."""
+    return [
+        f"{name}:{node.lineno}"
+        for name, tree in trees.items()
+        if name.startswith("tdsl.lower.") and not name.startswith(("tdsl.lower.emit", "tdsl.lower.runtime"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\btl\.", node.value)
+        if node not in _docstrings(tree)
+    ]
+
+
+def _docstrings(tree: ast.Module) -> list[ast.expr]:
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first = (node.body[0] for node in ast.walk(tree) if isinstance(node, holders) and node.body)
+    return [statement.value for statement in first if isinstance(statement, ast.Expr)]
+
+
 def tables_of_builtins(trees: Mapping[str, ast.Module]) -> list[str]:
     """Module-level tables that name several built-in functions, each as 'module.NAME'."""
     from tdsl.builtins import BUILTINS
@@ -128,6 +147,7 @@ def main(root: Path) -> None:
     for title, places in (
         ("calls of re and eval below lower", readers_of_text(trees)),
         ("tables that name built-ins", tables_of_builtins(trees)),
+        ("texts of Triton code below lower, outside emit and runtime", spellers_of_triton(trees)),
     ):
         print(f"{len(places)} {title}" + (": " + ", ".join(places) if places else ""))
 

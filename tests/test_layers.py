@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tdsl
+from tests.house import modules, spellers_of_triton
 
 PACKAGE = Path(tdsl.__file__).parent
 DATA = {
@@ -115,6 +116,19 @@ def test_lowering_has_a_direction(file: str) -> None:
         if name.startswith("tdsl.lower."):
             there = name.split(".")[2]
             assert there == here or there in FOLDERS[here], f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("lower/inductor/fusion/")])
+def test_fusion_is_decided_by_records(file: str) -> None:
+    """It knows nodes of the scheduler and code of Triton no more than it knows who asks."""
+    for name in imported(file):
+        assert not name.startswith(("triton", "tdsl.lower.emit")), f"{file} imports {name}"
+        below = name.removeprefix("tdsl.lower.inductor.")
+        assert below == name or below.startswith(("fusion", "compat")), f"{file} imports {name}"
+
+
+def test_triton_is_spelled_by_emission() -> None:
+    assert not spellers_of_triton(modules(PACKAGE.parent))
 
 
 # The second is what kernels' own modules need, in compile workers too, which do without the compiler.

@@ -21,14 +21,14 @@ from unittest import mock
 import torch
 
 from tdsl import builtins, ir, operators, signature
-from tdsl.lower.emit import expressions, lanes, points, syntax, tiles
+from tdsl.lower.emit import expressions, frames, fused, lanes, points, syntax, tiles
 from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
 from tdsl.lower.facts.bound import BoundKernel
 from tdsl.lower.inductor import bindings, buffer, explanation, launch, lowering, recording
 from tdsl.lower.inductor.fusion import padding, placement
 from tdsl.lower.inductor.fusion.facts import Reach
-from tdsl.lower.inductor.kernel import frames, generation, rendering
+from tdsl.lower.inductor.kernel import generation
 from tdsl.lower.inductor.kernel.generation import TemplateKernel
 from tdsl.refusal import Reason
 from tdsl.types import BOOL, DTYPES
@@ -62,7 +62,7 @@ def around(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]
 
 @fault("dropped re-mask after a prologue")
 def _() -> Iterator[None]:
-    with around(generation, "fused_load", lambda old, frame, read, padded: old(frame, read, padded=True)):
+    with around(generation, "fused_load", lambda old, *args, padded, **more: old(*args, padded=True, **more)):
         yield
 
 
@@ -298,11 +298,11 @@ def _() -> Iterator[None]:
 
 @fault("indices of a square epilogue swapped")
 def _() -> Iterator[None]:
-    def stored(old: Any, frame: Any, *args: Any) -> Any:
+    def stored(old: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
         sizes = generation.V.kernel.call.results[frame.slot.param].layout.size
         if len(sizes) == 2 and sizes[0] == sizes[1]:
             frame = replace(frame, slot=replace(frame.slot, dimensions=frame.slot.dimensions[::-1]))
-        return old(frame, *args)
+        return old(frame, *args, **kwargs)
 
     with around(generation, "fused_store", stored):
         yield
@@ -392,14 +392,14 @@ def _() -> Iterator[None]:
 
 @fault("epilogue reads the value before it was rounded")
 def _() -> Iterator[None]:
-    def read(old: Any, slot: Any) -> Any:
+    def read(old: Any, slot: Any, on_nvidia: bool) -> Any:
         value = slot.computed[0] if slot.computed is not None else slot.value
         match value:
             case ast.Call(func=ast.Attribute(value=inner, attr="to"), args=[ast.Attribute(attr=name)]):
                 value = inner if name in ("float16", "bfloat16") else value
         return frames.block(value, slot)
 
-    with around(rendering, "as_read", read), around(generation, "as_read", read):
+    with around(fused, "as_read", read):
         yield
 
 
@@ -464,7 +464,7 @@ def _() -> Iterator[None]:
             cast = text == "{0}.to({1})" and str(parts[0]).endswith("_result")
             return syntax.tree(parts[0]) if cast else syntax.quote(text, *parts)
 
-        with mock.patch.object(rendering, "quote", quote):
+        with mock.patch.object(fused, "quote", quote):
             return old(*args, **kwargs)
 
     with around(generation, "fused_load", loaded):

@@ -18,6 +18,11 @@ from tdsl.lower.runtime.intrinsics import as_i16, normal, product, uniform
 """
 
 
+def constexpr(name: str) -> str:
+    """An argument of the `def` line that is known when the kernel is compiled."""
+    return f"{name}: tl.constexpr"
+
+
 def function_text(
     source: TritonSource, size_arguments: Sequence[str] = (), *, slots: bool = False, name: str | None = None
 ) -> str:
@@ -25,7 +30,7 @@ def function_text(
     unfused form in a comment beside it."""
     arguments = [pointer.name for pointer in source.pointers]
     arguments += size_arguments
-    arguments += [f"{constant}: tl.constexpr" for constant, _ in source.configs[0].constants]
+    arguments += [constexpr(constant) for constant, _ in source.configs[0].constants]
     lines = ["@triton.jit", f"def {name or source.name}({', '.join(arguments)}):"]
     lines += body_lines(source.body, slots=slots) or ["    pass"]
     return "\n".join(lines) + "\n"

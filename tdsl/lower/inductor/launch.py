@@ -20,6 +20,8 @@ import torch
 
 import tdsl.lower
 from tdsl import ir
+from tdsl.lower.emit.fused import Written
+from tdsl.lower.emit.text import constexpr
 from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot, TritonSource
 from tdsl.lower.facts.binding import Binding, TensorArg
 from tdsl.lower.facts.candidates import Budget
@@ -27,7 +29,7 @@ from tdsl.lower.facts.extents import evaluate
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import discard_broken_module
 from tdsl.lower.inductor.compat.names import AsyncCompile, raw_stream
-from tdsl.lower.inductor.module import Written, launch_record
+from tdsl.lower.inductor.module import launch_record
 from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead
 from tdsl.signature import Resolution
 
@@ -186,7 +188,7 @@ def _compile(call: _EagerCall, device: torch.device) -> _Entry | None:
         hints.append(value % ALIGNMENT == 0)
     signature |= {f"fs{index}": "fp32" for index in range(len(call.floats))}
     constants = [name for name, _ in source.configs[0].constants]
-    arguments = [*signature, *(f"{name}: tl.constexpr" for name in constants)]
+    arguments = [*signature, *map(constexpr, constants)]
     signature |= dict.fromkeys(constants, "constexpr")
     inout = {param.name for param in call.kernel.params if isinstance(param, ir.Tensor) and param.inout}
     name = f"triton_tdsl_{source.name}"

@@ -20,6 +20,7 @@ import torch
 from tdsl import ir
 from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import INTRINSICS
+from tdsl.lower.emit.fused import Written
 from tdsl.lower.emit.triton import TritonSource
 from tdsl.lower.facts import extents
 from tdsl.lower.facts.candidates import Config
@@ -56,10 +57,6 @@ INTERPRETED = (
     "from tdsl.lower.runtime.interpreter import above, at_least, below, floor_divided, floor_remainder",
     "from tdsl.lower.runtime.interpreter import as_i16, normal, product, uniform",
 )
-
-
-# A line of a kernel at an indent: `else:` if it is None, or the place of a slot of Inductor's.
-Written = ast.AST | str | None
 
 
 @dataclass(frozen=True, kw_only=True)

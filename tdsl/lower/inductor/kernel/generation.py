@@ -23,9 +23,18 @@ from typing import Any
 
 import torch
 
-from tdsl.lower.emit import syntax
+from tdsl.lower.emit import fused, syntax
+from tdsl.lower.emit.frames import Frame, Row
 from tdsl.lower.emit.functions import triton_dtype
-from tdsl.lower.emit.syntax import assign, printed, quote
+from tdsl.lower.emit.fused import (
+    Written,
+    computed_value,
+    fused_load,
+    fused_store,
+    prologue_result,
+    stored_value,
+)
+from tdsl.lower.emit.syntax import assign, printed
 from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import index_dtype
@@ -33,6 +42,7 @@ from tdsl.lower.inductor.buffer import TemplateCall
 from tdsl.lower.inductor.compat.names import (
     BaseSchedulerNode,
     DeferredLine,
+    DeviceProperties,
     ExternalTritonTemplateKernel,
     IRNode,
     OrderedSet,
@@ -52,16 +62,8 @@ from tdsl.lower.inductor.compat.names import (
 )
 from tdsl.lower.inductor.fusion.padding import PaddedLanes
 from tdsl.lower.inductor.fusion.placement import Placement
-from tdsl.lower.inductor.kernel.frames import Frame, Row, shape_text
-from tdsl.lower.inductor.kernel.operators import Operators, as_read, prologue_operators
-from tdsl.lower.inductor.kernel.rendering import (
-    computed_value,
-    fused_load,
-    fused_store,
-    prologue_result,
-    stored_value,
-)
-from tdsl.lower.inductor.module import Written, compiled_launch
+from tdsl.lower.inductor.kernel.operators import Operators, prologue_operators
+from tdsl.lower.inductor.module import compiled_launch
 from tdsl.lower.inductor.recording import placed
 
 
@@ -89,7 +91,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def __init__(self, call: TemplateCall) -> None:
         super().__init__(call)
         self.call = call
-        self._index_dtype_override = "tl.int64" if call.source.index_dtype == "i64" else "tl.int32"
+        self._index_dtype_override = _INDEX_DTYPES[call.source.index_dtype]
         for symbol, name in call.size_arguments.items():
             self.args.sizevars[symbol] = name
         self._fused = _Fused(placement=Placement(), epilogues={}, prologues={})
@@ -100,11 +102,19 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             int, int
         ] = {}  # position of a fused store slot in the body -> Inductor's number of it
         self._padded: set[str] = set()  # points where the prologue is 0 outside by itself
+        self._lanes: dict[
+            str, PaddedLanes
+        ] = {}  # what is known of the lanes outside, by Inductor's name of the load's slot
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
         # Inductor would choose by what is fused alone.
-        return torch.int64 if self._index_dtype_override == "tl.int64" else torch.int32
+        return dtypes.TORCH[self._index_name]
+
+    @property
+    def _index_name(self) -> str:
+        """The dtype of the kernel's indices."""
+        return next(name for name, spelled in _INDEX_DTYPES.items() if spelled == self.index_dtype)
 
     # What goes where
 
@@ -130,7 +140,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._epilogue_nodes_by_subgraph = defaultdict(list)
         behind = [node for nodes in self._fused.epilogues.values() for node in nodes]
         if not _fit_in_32_bits([*behind, *prologue_nodes]):
-            self._index_dtype_override = "tl.int64"
+            self._index_dtype_override = _INDEX_DTYPES["i64"]
 
     def codegen_prologues_in_subgraphs(
         self,
@@ -187,7 +197,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         def keep(value: Any) -> None:
             # A constant is one number, of whatever rank; the tile is made of it.
             block = tuple(value.shape or ()) == ("XBLOCK",)
-            text = value if block else f"tl.where({frame.flat} >= 0, {value}, {value})"
+            text = value if block else fused.whole_tile(frame, value)
             V.kernel.compute.writeline(f"{prologue_result(frame)} = {text}")
             if slot.relied and zeros.all_zero(str(value)):
                 self._padded.add(slot.point)
@@ -201,8 +211,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             prefix=prefix,
             flat=f"{prefix}xindex",
             whole_mask=f"{prefix}xmask",
-            zeros=zeros,
         )
+        self._lanes[frame.hook] = zeros
         with self.set_subgraph_body(frame.hook):
             self._enter_tile(frame)
             if any(frame.names) and frame.flat not in frame.names:
@@ -258,7 +268,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         frame = Frame(
             slot=slot,
             long=tuple(not V.graph.sizevars.statically_known_equals(size, 1) for size in lengths),
-            index_dtype=self.index_dtype,
+            index_dtype=self._index_name,
             **names,
         )
         self._frames[frame.hook] = frame
@@ -277,17 +287,13 @@ class TemplateKernel(ExternalTritonTemplateKernel):
     def _value(self, text: str, dtype: str) -> Any:
         """A stored value as an epilogue reads it: what a load of the stored tensor would give."""
         if dtype in ("f16", "bf16") and inductor_config.triton.codegen_upcast_to_fp32:
-            text, dtype = f"{text}.to(tl.float32)", "f32"
+            text, dtype = fused.converted(text, "f32"), "f32"
         return self.cse.generate(self.compute, text, dtype=dtypes.TORCH[dtype], shape=("XBLOCK",))
 
     def _spread(self, slot: StoreSlot, other: str, text: str) -> str:
         """A value of the block that another result's slot stores, or computes, over the tile of `slot`."""
         mine, its = (self.call.kernel.stores(param)[0].tiles for param in (slot.param, other))
-        if not its:
-            text = f"tl.reshape({text}, [{', '.join('1' for _ in mine) or '1'}])"
-        elif len(its) < len(mine):
-            text += f"[{', '.join(':' if tile in its else 'None' for tile in mine)}]"
-        return f"tl.broadcast_to({text}, {shape_text(slot.shape)})"
+        return fused.spread_value(text, its, mine, slot.shape)
 
     # Indices and masks, inside a slot
 
@@ -377,7 +383,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         return symbol not in self.range_tree_nodes and not symbol_is_type(symbol, SymT.TMP)
 
     def load(self, name: str, index: sympy.Expr) -> Any:
-        zeros = self._frame.zeros if self._frame is not None else None
+        zeros = self._lanes.get(self._frame.hook) if self._frame is not None else None
         self._access = access = _Access(padded=zeros is not None and bool(zeros.axes))
         value = super().load(name, index)
         self._access = None
@@ -390,16 +396,13 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             return value
         # Triton gives a row the layout of the tile where the two first meet, behind a barrier: that had better be
         # before the whole tile is in registers, or some of them are spilled. An integer may be an index.
-        text = f"{value}{access.row.suffix}"
-        if value.dtype.is_floating_point:
-            text = f"tl.broadcast_to({text}, {shape_text(access.row.shape)})"
+        text = fused.spread_row(value, access.row, broadcast=value.dtype.is_floating_point)
         return self.cse.generate(self.loads, text, dtype=value.dtype, shape=value.shape)
 
     def store(self, name: str, index: sympy.Expr, value: Any, mode: Any = None) -> None:
         if (param := self._read_elsewhere(name)) is not None:
             (*_, slot) = (slot for slot in self.call.source.store_slots() if slot.param == param)
-            shape = shape_text(slot.shape)
-            self.compute.writeline(f"{computed_value(name)} = tl.broadcast_to({value}, {shape})")
+            self.compute.writeline(f"{computed_value(name)} = {fused.over_tile(value, slot.shape)}")
         if index.is_number:
             # The one element of a tensor: Inductor would broadcast a number to its own block; of an index that
             # varies, if only as long as nobody simplifies it, it leaves the shape alone.
@@ -439,7 +442,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 case Line():
                     written = [item.code]
                 case LoadSlot() if (frame := self._frames.get(_load_hook(item))) is not None:
-                    written = fused_load(frame, reads[frame.hook], padded=item.point in self._padded)
+                    padded = item.point in self._padded
+                    written = fused_load(frame, reads[frame.hook], padded=padded, on_nvidia=self._on_nvidia)
                 case LoadSlot():
                     written = [item.unfused(aligned=self._is_described(item.point))]
                 case StoreSlot():
@@ -447,14 +451,18 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             lines += [(item.indent, each) for each in written]
         return lines
 
+    @property
+    def _on_nvidia(self) -> bool:
+        return bool(DeviceProperties.create(self.call.primary.device).type == "cuda")  # AMD's are 'hip'
+
     def _stored(self, slot: StoreSlot, position: int, reads: Mapping[str, set[str]]) -> list[Written]:
         lines: list[Written] = []
         if any(slot.param in results for results in self._fused.placement.results_read.values()):
-            lines.append(assign(stored_value(slot.param), as_read(slot)))
+            lines.append(assign(stored_value(slot.param), fused.as_read(slot, on_nvidia=self._on_nvidia)))
         if position in self._numbers:
             number = self._numbers[position]
             frame = self._frames[self._get_store_output_subgraph_name(number)]
-            lines += fused_store(frame, number, reads[frame.hook])
+            lines += fused_store(frame, number, reads[frame.hook], on_nvidia=self._on_nvidia)
         elif not self._is_removed(self.call.result_buffers[slot.param]):
             lines.append(slot.plain)
         return lines
@@ -508,7 +516,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     continue
                 argument = syntax.tree(self.args.input(name))
                 if node.get_dtype() != V.graph.get_dtype(name):
-                    argument = quote("{0}.to(tl.pointer_type({1}))", argument, triton_dtype(pointer.dtype))
+                    argument = fused.pointer_to(argument, pointer.dtype)
                 lines.append(assign(pointer.name, argument))
             elif (made := self.call.result_buffers.get(pointer.param)) and not self._is_removed(made):
                 lines.append(assign(pointer.name, self.args.output(made)))
@@ -542,6 +550,9 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             triton_meta=self.triton_meta,
             inductor_meta=self.inductor_meta,
         )
+
+
+_INDEX_DTYPES = {name: printed(triton_dtype(name)) for name in ("i32", "i64")}
 
 
 def make_kernel_render(call: TemplateCall, hint_override: int | None = None) -> Any:

@@ -19,7 +19,6 @@ from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import triton_dtype
 from tdsl.lower.emit.syntax import assign, binary, call, printed, quote
 from tdsl.lower.emit.triton import LoadSlot, StoreSlot
-from tdsl.lower.inductor.fusion.padding import PaddedLanes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +40,7 @@ class Frame:
     flat: str
     whole_mask: str  # the name of the tile's mask
     long: tuple[bool, ...]
-    index_dtype: str  # 'tl.int32'
-    zeros: PaddedLanes | None = None  # of a load: what is known of the lanes outside
+    index_dtype: str  # 'i32' or 'i64'
     # The indices of which somebody wants the vector itself.
     vectors: set[str] = field(default_factory=set)
 
@@ -95,7 +93,7 @@ class Frame:
 
     def nothing(self, shape: Sequence[syntax.Part]) -> ast.expr:
         """A block of zeros of the index's dtype."""
-        return call("tl.zeros", block_shape(shape), quote(self.index_dtype))
+        return call("tl.zeros", block_shape(shape), triton_dtype(self.index_dtype))
 
     def index_lines(self) -> list[ast.Assign]:
         """The index along each dimension, and its mask where it has one of its own."""
