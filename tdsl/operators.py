@@ -32,7 +32,7 @@ from tdsl.identity import meaning, own_digest
 from tdsl.lower import static_axes
 from tdsl.lower.facts.sharding import independent_dims
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.compat.names import (
+from tdsl.lower.inductor.compat.call_names import (
     call_functional,
     has_tangent,
     in_transform,
