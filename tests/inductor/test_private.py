@@ -9,6 +9,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 
 import tdsl
 from tdsl.lower.emit.functions import INTRINSICS
@@ -50,10 +51,12 @@ OVERRIDDEN_IN_MODULES = {
 
 
 def test_what_ours_override():
-    found = overridden(modules(PACKAGE.parent))
-    assert {name: tuple(members) for name, members in found.items()} == {
-        **probes.OVERRIDDEN,
-        **OVERRIDDEN_IN_MODULES,
+    tables = {**probes.OVERRIDDEN, **OVERRIDDEN_IN_MODULES}
+    owners = {name: getattr(private, name, None) or getattr(private_runtime, name) for name in tables}
+    assert {name: tuple(members) for name, members in overridden(modules(PACKAGE.parent)).items()} == {
+        # What a release lacks the next test tells.
+        name: tuple(member for member in members if hasattr(owners[name], member))
+        for name, members in tables.items()
     }
 
 
@@ -98,6 +101,8 @@ def test_the_arguments_that_ours_take():
 def test_a_buffer_says_where_a_prologue_may_go():
     takes = inspect.signature(private.TemplateBuffer.__init__).parameters
     assert private.PROLOGUE_INPUTS in takes
+    if torch.__version__ < (2, 13):
+        return  # nobody asks there
     asked = {
         "allowed_prologue_inps": "has_aliasing_or_mutation_for_prologue_fusion",
         "load_input_fusion_allowed_inputs": "has_aliasing_or_mutation_for_producer_fusion",

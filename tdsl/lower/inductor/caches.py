@@ -27,7 +27,11 @@ def stored(key: tuple[str, ...], make: Callable[[], T]) -> T:
     decides it. The file is as trusted as the compiled graphs beside it, which are code.
     """
     name = hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest()
-    path = Path(cache_dir(), "tdsl", name)
+    try:
+        path = Path(cache_dir(), "tdsl", name)
+    except OSError as error:  # PyTorch makes the folder as it is asked for
+        log.debug("%s", error)
+        return make()
     try:
         whole = path.read_bytes()
         digest, data = whole[:32], whole[32:]

@@ -59,7 +59,10 @@ torch.testing.assert_close(mm(a, b), a @ b)
 @pytest.mark.parametrize(
     "lacking, hook",
     [
-        ("cannot import name 'PartialRender'", "del select_algorithm.PartialRender"),
+        (
+            "cannot import name 'ExternalTritonTemplateKernel'",
+            "del select_algorithm.ExternalTritonTemplateKernel",
+        ),
         pytest.param(
             "TemplateBuffer.realize_template_input",
             "del ir.TemplateBuffer.realize_template_input",

@@ -2,6 +2,8 @@
 
 An operator that is made after the first compilation of a process would stay a call in the graph: on a CPU without
 Triton's interpreter, where a template becomes its reference, that is an error at run time.
+
+Seen: torch 2.12.0, 2.13.0, 2.14.1.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ Eight candidates take eight times as long as one, while the other workers wait. 
         c0,         ->       c0,                              each in a compile worker; the kernel with all
         c1,                                     c1,           of them finds each in Triton's cache
     ],                   ],                 ],
+
+Seen: torch 2.12.0, 2.13.0, 2.14.1.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ from torch._inductor.codegen.common import (
     DeferredLine,
     # A removed output stays in the argument table as this marker.
     RemovedArg,
+    # A buffer as an argument.
+    TensorArg,
     # What a device has now, so that ours can extend it and keep the rest.
     get_custom_backend_config_for_device,
     get_custom_backend_pass_for_device,
@@ -62,7 +64,7 @@ from torch._inductor.codegen.triton_utils import (
     # Which arguments equal 1 and become constants.
     equal_1_arg_indices,
     # Whether a buffer may begin elsewhere than at a multiple of 16 bytes.
-    is_unaligned_buffer_name,
+    is_unaligned_buffer,
     # Argument name -> Triton type.
     signature_to_meta,
 )
@@ -156,6 +158,11 @@ def outputs_that_are(*kinds: OutputType) -> set[int]:
         return set()
     first = known.num_mutated_inp_runtime_indices
     return {first + at for at, output in enumerate(known.output_info) if output.output_type in kinds}
+
+
+def is_unaligned_buffer_name(name: str) -> bool:
+    """Since 2.13 Inductor has it under this name; in 2.12 it asks arguments only."""
+    return bool(is_unaligned_buffer(TensorArg(name="", buffer=name, dtype=torch.uint8)))
 
 
 def replace_loops(node: SchedulerNode, body: LoopBody) -> None:

@@ -2,6 +2,8 @@
 
 In the strides of a fake tensor a size n that is not known before it runs is `Max(1, n)`; Inductor, which compares strides
 with products of sizes, has n there. A template's output would not be contiguous to it, and nothing is fused behind it.
+
+Seen: torch 2.12.0, 2.13.0, 2.14.1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """PyTorch and Triton compile nothing if their folders for what they compile cannot be written.
 
 A home that is read-only, or a disk that is full, makes each compilation an OSError, though a temporary folder would do.
+
+Seen: torch 2.12.0, 2.13.0, 2.14.1.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 
 from tdsl.lower.inductor.compat.call_names import cache_dir
 
@@ -18,10 +21,10 @@ log = logging.getLogger(__name__)
 
 def use_writable_caches() -> None:
     """Makes PyTorch and Triton keep what they compile in a temporary folder if theirs cannot be written."""
-    for variable, folder in (
-        ("TORCHINDUCTOR_CACHE_DIR", cache_dir()),
-        ("TRITON_CACHE_DIR", os.environ.get("TRITON_CACHE_DIR")),
-    ):
+    with suppress(OSError):
+        cache_dir()  # names the folder in the environment, and then makes it
+    for variable in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        folder = os.environ.get(variable)
         if folder is None or _is_writable(folder):
             continue
         os.environ[variable] = tempfile.mkdtemp(prefix="tdsl_")
