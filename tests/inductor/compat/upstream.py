@@ -6,6 +6,8 @@ import importlib.metadata
 
 import torch
 
+TRITON = tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
+
 
 def assert_wrong(wrong: bool, workaround: str, *, needed: bool = True) -> None:
     """`wrong`: whether this release still does what `workaround` is for; `needed`: whether that says that it does."""

@@ -16,14 +16,14 @@ import torch
 if TYPE_CHECKING:
     from tdsl.lower.inductor.compat.names import BaseSchedulerNode
 
-NEEDED = not (2, 14) <= torch.__version__ < (2, 15)
+NEEDED = torch.__version__ < (2, 14) or torch.__version__ >= (2, 15)
 
 
 def keep_templates_from_inversion(scheduler: Any) -> None:
     """Lets a scheduler invert nothing where one of the two nodes is a template."""
-    if not NEEDED or getattr(scheduler, "_templates_are_kept", False):
+    invert = getattr(scheduler, "shared_data_after_inverting_indexing", None)
+    if not NEEDED or invert is None or getattr(scheduler, "_templates_are_kept", False):
         return
-    invert = scheduler.shared_data_after_inverting_indexing
 
     def unless_template(node1: BaseSchedulerNode, node2: BaseSchedulerNode) -> int:
         return -1 if node1.is_template() or node2.is_template() else invert(node1, node2)
