@@ -54,11 +54,7 @@ def test_the_complement_of_unsigned_integers():
 
 def test_libdevice_is_not_there():
     tile = tl.tensor(TensorHandle(numpy.ones(4, numpy.float32), tl.float32), tl.block_type(tl.float32, [4]))
-    try:
-        found = libdevice.exp2(tile, _semantic=tl.semantic.TritonSemantic(BUILDER))
-        wrong = not numpy.allclose(found.handle.data, 2)
-    except Exception:
-        wrong = True
+    wrong = libdevice.exp2(tile) is None  # as all of them, which a compiler fills in
     assert_wrong(wrong, "runtime/interpreter.py: Libdevice")
 
 

@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-SM_90 = GPUTarget("cuda", 90, 32)
+SM_80, SM_90 = GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32)
 
 
 @triton.jit
@@ -36,8 +36,36 @@ def negative(a, c):
     tl.store(c + n, -tl.load(a + n))
 
 
-def compiled(function: Any, signature: Mapping[str, str]) -> Any:
-    return triton.compile(ASTSource(function, dict(signature)), target=SM_90, options={"num_warps": 4})
+@triton.jit
+def whole_number(a, c):
+    n = tl.arange(0, 32)
+    tl.store(c + n, tl.load(a + n).to(tl.int64))
+
+
+@triton.jit
+def at_least_zero(a, c):
+    n = tl.arange(0, 128)
+    x = tl.load(a + n)
+    tl.store(c + n, (x * x >= 0).to(tl.int32))
+
+
+@triton.jit
+def opposite(a, c):
+    n = tl.arange(0, 128)
+    tl.store(c + n, (0 - tl.load(a + n)).to(tl.int64))
+
+
+@triton.jit
+def absolute(a, b, c):
+    m, n = tl.arange(0, 32)[:, None], tl.arange(0, 32)[None, :]
+    found = tl.dot(tl.load(a + m * 32 + n), tl.load(b + m * 32 + n))
+    tl.store(c + m * 32 + n, tl.abs(found).to(tl.bfloat16))
+
+
+def compiled(function: Any, signature: Mapping[str, str], target: GPUTarget = SM_90) -> Any:
+    aligned = {(at,): [["tt.divisibility", 16]] for at in range(len(signature))}
+    source = ASTSource(function, dict(signature), attrs=aligned)
+    return triton.compile(source, target=target, options={"num_warps": 4})
 
 
 def error_of(function: Any, signature: Mapping[str, str]) -> str:
@@ -50,11 +78,16 @@ def error_of(function: Any, signature: Mapping[str, str]) -> str:
 
 def main() -> None:
     f32 = {"a": "*fp32", "c": "*fp32"}
-    found = {
+    found: dict[str, Any] = {
         "dot_of_narrow": error_of(dot_of_narrow, {"a": "*fp16", "b": "*fp16", "c": "*fp64"}),
         "longer_index": error_of(longer_index, {"a": "*fp32", "i": "*i32", "c": "*fp32"}),
+        "whole_number": error_of(whole_number, {"a": "*fp8e4nv", "c": "*i64"}),
         "negative": compiled(negative, f32).asm["ttir"],
+        "at_least_zero": compiled(at_least_zero, {"a": "*fp32", "c": "*i32"}).asm["sass"],
+        "opposite": compiled(opposite, {"a": "*i16", "c": "*i64"}).asm["sass"],
     }
+    code = compiled(absolute, dict.fromkeys("abc", "*bf16"), SM_80).asm
+    found["absolute"] = {"ptx": code["ptx"], "sass": code["sass"]}
     # What is in Triton's cache, cut off.
     for file in Path(triton.knobs.cache.dir).rglob("negative.json"):
         file.write_bytes(file.read_bytes()[:100])
