@@ -44,7 +44,7 @@ def test_a_second_thread_times_the_winner_again():
         ([1, 2], True),
         (
             {"configs_hash": "key", "BLOCK": 8192, "num_warps": 4, "num_stages": 2},
-            torch.__version__ >= (2, 13),
+            torch.__version__ >= "2.13",
         ),
     ],
     ids=["of another kind", "of another kernel"],

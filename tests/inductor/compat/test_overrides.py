@@ -107,7 +107,7 @@ def test_the_imports_of_a_benchmark_are_indented():
         wrong = False
     except IndentationError:
         wrong = True
-    needed = torch.__version__ < (2, 14)
+    needed = torch.__version__ < "2.14"
     assert_wrong(wrong, "TemplateKernel.imports_for_benchmark_kernel", needed=needed)
 
 

@@ -16,7 +16,7 @@ import torch
 if TYPE_CHECKING:
     from tdsl.lower.inductor.compat.names import BaseSchedulerNode
 
-NEEDED = torch.__version__ < (2, 14) or torch.__version__ >= (2, 15)
+NEEDED = torch.__version__ < "2.14" or torch.__version__ >= "2.15"
 
 
 def keep_templates_from_inversion(scheduler: Any) -> None:
