@@ -17,6 +17,7 @@ from torch._inductor.virtualized import V
 from tdsl import testing
 from tdsl.lower.inductor.fusion import placement
 from tdsl.lower.inductor.kernel import TemplateKernel
+from tdsl.lower.inductor.passes import loops
 from tests.inductor.compat.upstream import assert_wrong
 
 t: Any = testing.load_module(Path(__file__).parent.parent / "templates.py")
@@ -119,3 +120,16 @@ def test_a_tensor_of_no_dimensions_is_taken_for_a_number():
     graph = SimpleNamespace(graph_inputs={"arg0_1": number}, zero_dim_cpu_tensor_list=set())
     wrong = GraphLowering.is_unspec_arg(graph, "arg0_1")
     assert_wrong(wrong, "TemplateScheduling.codegen_template: is_unspec_arg")
+
+
+def test_a_quotient_by_a_sum_is_not_seen(monkeypatch, device):
+    """Work behind a template stays a kernel of its own."""
+    pick = testing.load_module(Path(__file__).parent.parent / "test_loops.py").pick
+    monkeypatch.setattr(loops, "_divided", lambda expr, ranges: expr)
+    found = testing.assert_fused(
+        lambda x: pick(x * 2, 2).permute(2, 1, 0).flatten(1).relu().exp(),
+        (torch.randn(9, 11, 3, device=device),),
+        kernels=None,
+        dynamic=True,
+    )
+    assert_wrong(found.kernels > 1, "passes/loops.py: _divided")
