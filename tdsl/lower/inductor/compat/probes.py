@@ -55,8 +55,7 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
     ),
     "TritonScheduling": ("_emit_kernel_to_wrapper",),
 }
-# Of these, what fusion does without. Nobody asks for it in 2.12, where fewer prologues are fused for that, and some builds
-# say it otherwise.
+# Of these, what fusion does without: nobody asks for it in 2.12, and some builds say it otherwise.
 DISPENSABLE = {"TemplateBuffer.has_aliasing_or_mutation_for_prologue_fusion"}
 # What ours call, or put others in the place of, without overriding it.
 CALLED: dict[str, tuple[str, ...]] = {
