@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tdsl.lower.inductor.compat.broken_modules import discard_broken_module as discard_broken_module
 from tdsl.lower.inductor.compat.call_names import cache_dir
 
 log = logging.getLogger(__name__)

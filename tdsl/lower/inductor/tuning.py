@@ -18,7 +18,6 @@ import torch
 from tdsl import ir
 from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.inductor.compat.call_names import inductor_config
-from tdsl.lower.inductor.compat.candidates_in_turn import compile_ahead as compile_ahead
 from tdsl.version import __version__
 
 CANDIDATES, CANDIDATES_UNDER_MAX_AUTOTUNE = 8, 16

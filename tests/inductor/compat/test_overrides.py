@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch._inductor.codegen.cpu_device_op_overrides import CpuDeviceOpOverrides
 from torch._inductor.codegen.triton import TritonKernel
-from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
 from tdsl import testing
@@ -110,16 +109,6 @@ def test_the_imports_of_a_benchmark_are_indented():
         wrong = True
     needed = torch.__version__ < "2.14"
     assert_wrong(wrong, "TemplateKernel.imports_for_benchmark_kernel", needed=needed)
-
-
-def test_a_tensor_of_no_dimensions_is_taken_for_a_number():
-    number = torch._inductor.ir.InputBuffer(
-        name="arg0_1",
-        layout=torch._inductor.ir.FixedLayout(torch.device("cpu"), torch.float32, [], []),
-    )
-    graph = SimpleNamespace(graph_inputs={"arg0_1": number}, zero_dim_cpu_tensor_list=set())
-    wrong = GraphLowering.is_unspec_arg(graph, "arg0_1")
-    assert_wrong(wrong, "TemplateScheduling.codegen_template: is_unspec_arg")
 
 
 def test_a_quotient_by_a_sum_is_not_seen(monkeypatch, device):

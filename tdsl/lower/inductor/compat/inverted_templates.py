@@ -9,12 +9,11 @@ Seen: torch 2.12.0, 2.13.0, and 2.15.0 by hand; not 2.14.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from tdsl.lower.inductor.compat.names import BaseSchedulerNode
+from tdsl.lower.inductor.compat.names import BaseSchedulerNode
 
 NEEDED = torch.__version__ < "2.14" or torch.__version__ >= "2.15"
 

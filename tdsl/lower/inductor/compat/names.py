@@ -124,8 +124,6 @@ from torch.utils._sympy.functions import FloorDiv, Max, ModularIndexing
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from tdsl.lower.inductor.compat.call_names import DeviceProperties, inductor_config
-from tdsl.lower.inductor.compat.inverted_templates import keep_templates_from_inversion
-from tdsl.lower.inductor.compat.uncounted_bytes import note_likely_bytes
 
 # Numbers that a tensor holds: nobody knows them before the kernel runs that makes it.
 UNBACKED = (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT)

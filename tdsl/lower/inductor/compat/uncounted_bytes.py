@@ -8,17 +8,11 @@ Seen: torch 2.12.0, 2.13.0, 2.14.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tdsl.lower.inductor.compat.names import Dep
+from tdsl.lower.inductor.compat.names import Dep, V, size_hint
 
 
 def note_likely_bytes(dep: Dep) -> None:
     """Notes a likely number of bytes, in the table into which the scheduler looks first."""
-    # `names` imports this module, for those who look for it there.
-    from tdsl.lower.inductor.compat.names import V, size_hint
-
     if dep.has_unbacked_symbols():
         size = size_hint(dep.get_numel()) * V.graph.get_dtype(dep.name).itemsize
         V.graph.dep_size_hint_cache[dep, True] = size
