@@ -372,7 +372,7 @@ def _lowering_ms(tiny: bool) -> float:
 
     compiled, arguments = _prepared("tdsl", tiny)
     with (
-        mock.patch("tdsl.lower.inductor.registration.lower_call", lower),
+        mock.patch("tdsl.lower.inductor.lowering.lower_call", lower),
         torch.no_grad(),
         torch._inductor.config.patch(fx_graph_cache=False),
         torch._functorch.config.patch(enable_autograd_cache=False),

@@ -9,13 +9,11 @@ the reference. Under `torch.compile` a call is lowered by `lower.inductor`.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import math
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -32,7 +30,7 @@ from tdsl.identity import meaning, own_digest
 from tdsl.lower import static_axes
 from tdsl.lower.facts.sharding import independent_dims
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.compat.names import (
+from tdsl.lower.inductor.compat.call_names import (
     call_functional,
     has_tangent,
     in_transform,
@@ -40,6 +38,7 @@ from tdsl.lower.inductor.compat.names import (
     without_mutation,
     without_wrappers,
 )
+from tdsl.lower.inductor.compat.libraries_at_exit import keep_forever
 from tdsl.lower.inductor.fusion.overlap import Region, overlap, overlaps_itself
 from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.registration import (
@@ -358,13 +357,7 @@ def refusing_operator() -> torch._ops.OpOverload:
 @cache
 def _library() -> torch.library.Library:
     library = torch.library.Library("tdsl", "FRAGMENT")
-    # PyTorch takes a library's operators away when Python exits; a thread that still calls one would end
-    # the process with an abort. Freed with the modules, later still, it aborts where an operator is already
-    # gone: it is never freed.
-    for reference in weakref.getweakrefs(library):
-        if isinstance(callback := getattr(reference, "__callback__", None), weakref.finalize):
-            callback.atexit = False
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
+    keep_forever(library)
     return library
 
 

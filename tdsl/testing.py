@@ -74,7 +74,7 @@ def count_kernels(fn: Program, *args: Any, **kwargs: Any) -> Counted:
 
     Calls of libraries (an ATen matmul, a copy) are not counted.
     """
-    from tdsl.lower.inductor.compat.names import functorch_config, inductor_config, run_and_get_code
+    from tdsl.lower.inductor.compat.call_names import functorch_config, inductor_config, run_and_get_code
 
     # A graph that comes out of a cache brings no code to count.
     with inductor_config.patch(fx_graph_cache=False), functorch_config.patch(enable_autograd_cache=False):

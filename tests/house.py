@@ -144,6 +144,9 @@ def main(root: Path) -> None:
         print(f"    {name}: {', '.join(names)}")
     compat = {path: count for path, count in lines.items() if "/compat/" in path}
     print(f"{sum(compat.values())} lines below compat/")
+    for path, count in compat.items():
+        told = ast.get_docstring(ast.parse((root / path).read_text(encoding="utf-8"))) or ""
+        print(f"    {Path(path).name} {count}: {told.partition(chr(10))[0]}")
     for title, places in (
         ("calls of re and eval below lower", readers_of_text(trees)),
         ("tables that name built-ins", tables_of_builtins(trees)),

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 import triton
 
 import tdsl
-from tdsl.lower.inductor.tuning import single_candidates
+from tdsl.lower.inductor.compat.candidates_in_turn import single_candidates
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

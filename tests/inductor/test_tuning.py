@@ -19,7 +19,7 @@ import triton
 
 from tdsl import testing
 from tdsl.lower.inductor import tuning
-from tdsl.lower.inductor.compat import names as private
+from tdsl.lower.inductor.compat import candidates_in_turn
 from tdsl.lower.runtime import names as private_runtime
 from tdsl.lower.runtime.autotuner import TemplateAutotuner
 from tdsl.testing import count_kernels, load_module
@@ -99,7 +99,7 @@ def test_bucket(size, above):
 
 def test_single_candidates_keep_every_other_line():
     text = "a\n    configs=[\n        c0,\n        c1,\n    ],\nb\n"
-    assert list(tuning.single_candidates(text)) == [
+    assert list(candidates_in_turn.single_candidates(text)) == [
         "a\n    configs=[\n        c0,\n\n    ],\nb\n",
         "a\n    configs=[\n\n        c1,\n    ],\nb\n",
     ]
@@ -109,19 +109,23 @@ def test_single_candidates_keep_every_other_line():
 def test_without_workers_nothing_is_compiled_early(monkeypatch, tmp_path, workers):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     asked = []
-    monkeypatch.setattr(private.AsyncCompile, "use_process_pool", classmethod(lambda cls: workers))
-    monkeypatch.setattr(private.AsyncCompile, "wait_pool_ready", classmethod(lambda cls, timeout: None))
-    monkeypatch.setattr(private.AsyncCompile, "triton", lambda self, name, text: asked.append(text))
+    monkeypatch.setattr(candidates_in_turn.AsyncCompile, "use_process_pool", classmethod(lambda cls: workers))
+    monkeypatch.setattr(
+        candidates_in_turn.AsyncCompile, "wait_pool_ready", classmethod(lambda cls, timeout: None)
+    )
+    monkeypatch.setattr(
+        candidates_in_turn.AsyncCompile, "triton", lambda self, name, text: asked.append(text)
+    )
     one = "    configs=[\n        c0,\n    ],\n"
-    tuning.compile_ahead("kernel", one)
+    candidates_in_turn.compile_ahead("kernel", one)
     assert asked == []
     two = one.replace("c0,", "c0,\n        c1,")
-    tuning.compile_ahead("kernel", two)
+    candidates_in_turn.compile_ahead("kernel", two)
     assert len(asked) == workers
     # Nor where the winner is known.
-    file = Path(private.PyCodeCache.write(two)[1])
+    file = Path(candidates_in_turn.PyCodeCache.write(two)[1])
     Path(private_runtime.AutotuneCache.create({}, str(file), "").local_cache[1]).write_text("{}")
-    tuning.compile_ahead("kernel", two)
+    candidates_in_turn.compile_ahead("kernel", two)
     assert len(asked) == workers
 
 

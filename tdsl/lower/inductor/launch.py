@@ -27,10 +27,11 @@ from tdsl.lower.facts.binding import Binding, TensorArg
 from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.facts.extents import evaluate
 from tdsl.lower.inductor import dtypes
-from tdsl.lower.inductor.caches import discard_broken_module
-from tdsl.lower.inductor.compat.names import AsyncCompile, raw_stream
+from tdsl.lower.inductor.compat.broken_modules import discard_broken_module
+from tdsl.lower.inductor.compat.call_names import AsyncCompile, raw_stream
+from tdsl.lower.inductor.compat.candidates_in_turn import compile_ahead
 from tdsl.lower.inductor.module import launch_record
-from tdsl.lower.inductor.tuning import bucket, budget_of, compile_ahead
+from tdsl.lower.inductor.tuning import bucket, budget_of
 from tdsl.signature import Resolution
 
 ALIGNMENT = 16  # bytes, and elements: what Triton wants to know of pointers and integers

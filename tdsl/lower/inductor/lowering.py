@@ -27,7 +27,6 @@ from tdsl.lower.inductor.compat.names import (
     ExternKernel,
     FixedLayout,
     IRNode,
-    Max,
     Pointwise,
     StorageBox,
     TemplateBuffer,
@@ -37,6 +36,7 @@ from tdsl.lower.inductor.compat.names import (
     sympy,
     sympy_product,
 )
+from tdsl.lower.inductor.compat.strides_of_nothing import as_products
 from tdsl.lower.inductor.kernel.generation import make_kernel_render
 from tdsl.lower.inductor.launch import static_sizes
 from tdsl.lower.inductor.tuning import budget_of
@@ -191,14 +191,7 @@ def _make_static(kernel: Kernel, nodes: Mapping[str, IRNode], sizes: Sizes) -> N
 
 
 def _layout_of(fake: Any) -> FixedLayout:
-    # PyTorch counts a dimension of no elements as one of one (`Max(1, n)`) in strides; Inductor, which compares them with
-    # products of sizes, does not. A tensor with such a dimension has no element that would lie elsewhere.
-    strides = [
-        stride.xreplace(
-            {part: other for part in stride.atoms(Max) for other in part.args if part == Max(1, other)}
-        )
-        for stride in map(_expr, fake.stride())
-    ]
+    strides = [as_products(_expr(stride)) for stride in fake.stride()]
     return FixedLayout(fake.device, fake.dtype, list(map(_expr, fake.shape)), strides)
 
 

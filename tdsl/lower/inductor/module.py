@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,27 +24,18 @@ from tdsl.lower.emit.fused import Written
 from tdsl.lower.emit.triton import TritonSource
 from tdsl.lower.facts import extents
 from tdsl.lower.facts.candidates import Config
-from tdsl.lower.inductor.buffer import TemplateCall
-from tdsl.lower.inductor.compat.names import (
-    ArgName,
-    ConstexprArg,
-    DeviceProperties,
-    ExternalTritonTemplateKernel,
-    MutationLayout,
-    Placeholder,
-    RemovedArg,
-    TritonKernel,
-    V,
-    config_of,
-    equal_1_arg_indices,
-    signature_to_meta,
-)
-from tdsl.lower.inductor.tuning import CLOSING, OPENING, tuning_key
+from tdsl.lower.inductor.compat.call_names import DeviceProperties, TritonKernel
+from tdsl.lower.inductor.compat.candidates_in_turn import CLOSING, OPENING
+from tdsl.lower.inductor.compat.narrow_grids import within_32_bits
+from tdsl.lower.inductor.tuning import tuning_key
 from tdsl.lower.runtime.intrinsics import FOR_HIP
+
+if TYPE_CHECKING:
+    from tdsl.lower.inductor.buffer import TemplateCall
+    from tdsl.lower.inductor.compat.names import ExternalTritonTemplateKernel
 
 # What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.
 INTERPRETED_PROCESSORS = 4
-MOST_PROGRAMS = 2**32 - 1  # that 32 bits hold; no GPU takes as many
 COMPILED = (
     "import triton.language as tl",
     "from tdsl.lower.runtime.autotuner import template_autotune",
@@ -164,6 +155,17 @@ def launch_record(
 
 def compiled_launch(kernel: ExternalTritonTemplateKernel, call: TemplateCall) -> LaunchRecord:
     """The launch of a call in a compiled graph, whose arguments Inductor has named."""
+    # A release that lacks some of these launches what it calls one by one.
+    from tdsl.lower.inductor.compat.names import (
+        ArgName,
+        ConstexprArg,
+        Placeholder,
+        V,
+        config_of,
+        equal_1_arg_indices,
+        signature_to_meta,
+    )
+
     argdefs, _, signature, _ = kernel.args.python_argdefs()
     source = call.source
     for name, _value in source.configs[0].constants:
@@ -196,6 +198,8 @@ def compiled_launch(kernel: ExternalTritonTemplateKernel, call: TemplateCall) ->
 def _overwritten(kernel: ExternalTritonTemplateKernel) -> list[str]:
     """Arguments that hold something when the kernel is called, and that it writes to: to be timed again and
     again it gets copies of them."""
+    from tdsl.lower.inductor.compat.names import MutationLayout, RemovedArg, V
+
     argdefs, call_args, _, _ = kernel.args.python_argdefs()
     memory = {argument.name: str(value) for argument, value in zip(argdefs, call_args, strict=True)}
     found = {
@@ -240,8 +244,7 @@ def programs(config: Config, processors: int) -> tuple[str, str]:
     """How many programs a launch has, in Python and in C++."""
     python, cpp = extents.python(config.grid), extents.cpp(config.grid)
     if not config.persistent:
-        # The launcher in C++ has 32 bits for it: what is more than a GPU takes must stay so.
-        return python, cpp if isinstance(config.grid, int) else f"std::min<int64_t>({cpp}, {MOST_PROGRAMS})"
+        return python, cpp if isinstance(config.grid, int) else within_32_bits(cpp)
     most = max(processors // (config.num_ctas or 1), 1)
     return f"min({python}, {most})", f"std::min<int64_t>({cpp}, {most})"
 

@@ -9,6 +9,7 @@ On a CPU whose Triton is not interpreted a call becomes the reference before it 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,18 +18,16 @@ import torch
 
 from tdsl import ir
 from tdsl.ir import Kernel
-from tdsl.lower.inductor.caches import use_writable_caches
-from tdsl.lower.inductor.compat.names import (
-    V,
+from tdsl.lower.inductor.compat import probes
+from tdsl.lower.inductor.compat.cached_decompositions import register_decomposition
+from tdsl.lower.inductor.compat.call_names import (
     after_autograd,
     below_autograd,
     fallback_handler,
     inductor_config,
-    register_decomposition,
     register_lowering,
 )
-from tdsl.lower.inductor.lowering import lower_call
-from tdsl.lower.inductor.scheduling import extend_schedulings
+from tdsl.lower.inductor.compat.unwritable_caches import use_writable_caches
 
 GraphReference = Callable[[tuple[Any, ...]], Any]
 
@@ -51,9 +50,17 @@ def accumulates(kernel: Kernel) -> bool:
 def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: GraphReference) -> None:
     """Makes the compiler know `op`. `reference` takes the arguments of a call in a graph and returns what
     the call is instead, or NotImplemented."""
-    _extend()
-    defaults = {argument.name: argument.default_value for argument in op._schema.arguments}
     fallback = fallback_handler(op, add_to_fallback_set=False)
+    lower = _lowering(op, kernel, fallback) if _extend() else fallback
+    register_lowering(op, type_promotion_kind=None)(lower)
+    register_decomposition(op, lambda *args: reference(args))
+
+
+def _lowering(op: torch._ops.OpOverload, kernel: Kernel, fallback: Callable[..., Any]) -> Callable[..., Any]:
+    from tdsl.lower.inductor import lowering
+    from tdsl.lower.inductor.compat.names import V
+
+    defaults = {argument.name: argument.default_value for argument in op._schema.arguments}
 
     def lower(*args: Any, **kwargs: Any) -> Any:
         arguments = {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
@@ -64,11 +71,10 @@ def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: Grap
             return fallback(*args, **kwargs)
         value = V.graph.current_node.meta["val"]
         results = value if isinstance(value, tuple | list) else [value]
-        made = lower_call(kernel, arguments, results, f32_precision(devices[0].type))
+        made = lowering.lower_call(kernel, arguments, results, f32_precision(devices[0].type))
         return made[0] if len(made) == 1 else tuple(made)
 
-    register_lowering(op, type_promotion_kind=None)(lower)
-    register_decomposition(op, lambda *args: reference(args))
+    return lower
 
 
 def call_below_autograd(op: torch._ops.OpOverload, keyset: Any, args: tuple[Any, ...]) -> Any:
@@ -85,9 +91,17 @@ def f32_precision(device_type: str) -> str:
 
 
 @cache
-def _extend() -> None:
+def _extend() -> bool:
+    """Whether calls are lowered. Where this release of PyTorch lacks what that needs, each stays a call of its operator,
+    which launches the template's own kernel."""
     use_writable_caches()
+    if lacking := probes.lacking():
+        warnings.warn(probes.warning(lacking), RuntimeWarning, stacklevel=1)
+        return False
+    from tdsl.lower.inductor.scheduling import extend_schedulings
+
     extend_schedulings()
+    return True
 
 
 def _boxes(kernel: Kernel, arguments: dict[str, Any]) -> list[tuple[ir.Tensor, Any]]:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdsl.lower.inductor.buffer import TemplateCall
-from tdsl.lower.inductor.caches import discard_broken_module
+from tdsl.lower.inductor.compat.broken_modules import discard_broken_module
+from tdsl.lower.inductor.compat.candidates_in_turn import compile_ahead
+from tdsl.lower.inductor.compat.inverted_templates import keep_templates_from_inversion
 from tdsl.lower.inductor.compat.names import (
     BaseSchedulerNode,
     CppScheduling,
@@ -24,13 +26,12 @@ from tdsl.lower.inductor.compat.names import (
     before_each_round,
     extend_scheduling,
     inductor_config,
-    keep_templates_from_inversion,
 )
+from tdsl.lower.inductor.compat.numbers_on_a_cpu import keep_tensors
 from tdsl.lower.inductor.explanation import obstacle, record_refusals
 from tdsl.lower.inductor.passes.loops import prepare_round
 from tdsl.lower.inductor.passes.reinplacing import Reinplacing
 from tdsl.lower.inductor.recording import is_call
-from tdsl.lower.inductor.tuning import compile_ahead
 
 
 class TemplateScheduling:
@@ -87,10 +88,7 @@ class TemplateScheduling:
         if not isinstance(call, TemplateCall):
             return super().codegen_template(template_node, epilogue_nodes, prologue_nodes)  # type: ignore[misc, no-any-return]
         assert call.make_kernel_render is not None, "a template call makes its kernel"
-        if V.graph.device_types == {"cpu"}:
-            # A graph's input of no dimensions is a pointer like any other, which the template may well read.
-            # Inductor takes it for a number, as it must be for a kernel that runs elsewhere.
-            V.graph.is_unspec_arg = lambda name: False  # type: ignore[method-assign]
+        keep_tensors(V.graph)
         kernel, render = call.make_kernel_render(call)
         # Inductor's operators ask the settings, not the kernel, what a CPU's code is written in.
         with inductor_config.patch(cpu_backend="triton"):

@@ -1,9 +1,4 @@
-"""What a call may spend on tuning, under which key the winner is kept, and compiling candidates side by side.
-
-    configs=[            configs=[          configs=[
-        c0,         ->       c0,                              each in a compile worker; the kernel with all
-        c1,                                     c1,           of them finds each in Triton's cache
-    ],                   ],                 ],
+"""What a call may spend on tuning, and under which key the winner is kept.
 
 Candidates that cannot fit are dropped before (`lower.budget`); the kernel's autotuner (`autotuner`) times
 those that are left, at its first call, with what was fused. The winner is stored under the hash of the
@@ -14,9 +9,7 @@ sizes that vary from call to call, the power of two above the likely one.
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -24,18 +17,12 @@ import torch
 
 from tdsl import ir
 from tdsl.lower.facts.candidates import Budget
-from tdsl.lower.inductor.compat.names import AsyncCompile, CompiledTritonKernels, PyCodeCache, inductor_config
-from tdsl.lower.runtime.names import AutotuneCache
+from tdsl.lower.inductor.compat.call_names import inductor_config
 from tdsl.version import __version__
-
-log = logging.getLogger(__name__)
 
 CANDIDATES, CANDIDATES_UNDER_MAX_AUTOTUNE = 8, 16
 REGISTERS = 255  # of 32 bits, that a thread of a GPU of NVIDIA's can name; AMD's have 512
 SMALLEST_BUCKET = 16
-POOL_SECONDS = 30  # to wait for compile workers that are still starting
-
-OPENING, CLOSING = "    configs=[", "    ],"  # the lines around a module's candidates
 
 
 def budget_of(device: torch.device) -> Budget | None:
@@ -79,40 +66,3 @@ def tuning_key(device: torch.device, kernel: ir.Kernel, sizes: Mapping[str, int]
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "sizes": {name: bucket(size) for name, size in sizes.items()},
     }
-
-
-def single_candidates(text: str) -> Iterator[str]:
-    """A kernel's module once per candidate: the same function, from the same line on, with that one only."""
-    lines = text.split("\n")
-    start, stop = lines.index(OPENING) + 1, lines.index(CLOSING)
-    for kept in range(start, stop):
-        yield "\n".join(line if not start <= at < stop or at == kept else "" for at, line in enumerate(lines))
-
-
-def compile_ahead(name: str, text: str) -> None:
-    """Hands the candidates of a module to the compile workers, if there are several and workers."""
-    copies = list(single_candidates(text))
-    if len(copies) == 1 or _winner_is_stored(text) or not _workers_are_ready():
-        return
-    log.info("%s: compiling %d candidates", name, len(copies))
-    # The kernel itself begins with the first.
-    for copy in copies[1:]:
-        AsyncCompile().triton(name, copy)
-        CompiledTritonKernels.remove_future(copy)  # nobody will ask for it
-
-
-def _winner_is_stored(text: str) -> bool:
-    _, path = PyCodeCache.write(text)
-    cache = AutotuneCache.create({}, path, "")
-    return cache is not None and cache.local_cache is not None and os.path.exists(cache.local_cache[1])
-
-
-def _workers_are_ready() -> bool:
-    # One after another in this process, all candidates take longer than workers take to start.
-    if AsyncCompile.use_process_pool():
-        return True
-    try:
-        AsyncCompile.wait_pool_ready(timeout=POOL_SECONDS)
-    except Exception as error:
-        log.info("no compile workers: %s", error)
-    return bool(AsyncCompile.use_process_pool())

@@ -29,13 +29,13 @@ from tdsl.lower.inductor.compat.names import (
     V,
     index_vars_no_squeeze,
     inductor_config,
-    note_likely_bytes,
     refresh_group_node_dependencies,
     replace_loops,
     sympy,
     sympy_dot,
     sympy_product,
 )
+from tdsl.lower.inductor.compat.uncounted_bytes import note_likely_bytes
 
 
 def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:

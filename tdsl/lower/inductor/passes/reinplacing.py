@@ -23,6 +23,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 
+from tdsl.lower.inductor.compat.dropped_clones import cloned_again
 from tdsl.lower.inductor.compat.names import (
     CustomGraphModulePass,
     OutputType,
@@ -131,11 +132,8 @@ def _reinplace(graph: fx.Graph, copy: fx.Node) -> None:
 
 
 def _may_be_returned(graph: fx.Graph, node: fx.Node) -> bool:
-    """Whether an argument may take the place of `node` where the graph returns that, or a view of it.
-
-    What the program returns as a clone of the argument is made one: PyTorch 2.13 has dropped it as needless, since a
-    copy was still to come, and would return the argument itself.
-    """
+    """Whether an argument may take the place of `node` where the graph returns that, or a view of it. What the program
+    returns as a clone of the argument is made one."""
     output = graph.output_node()
     returned = pytree.tree_leaves(output.args[0])
     clones = outputs_that_are(OutputType.non_alias)
@@ -143,9 +141,7 @@ def _may_be_returned(graph: fx.Graph, node: fx.Node) -> bool:
     for alias in _aliases(node):
         for at in (at for at, value in enumerate(returned) if value is alias):
             if at in clones:
-                with graph.inserting_before(output), V.fake_mode:
-                    returned[at] = graph.call_function(aten.clone.default, (alias,))
-                    returned[at].meta["val"] = alias.meta["val"].clone()
+                returned[at] = cloned_again(graph, alias)
             elif at not in views:
                 return False
     output.args = (tuple(returned),)  # as a flat one, which it has been
