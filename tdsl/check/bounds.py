@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tdsl import ir
+from tdsl.builtins import INDICES
 from tdsl.check.polynomials import Monomial, Polynomial, without
 from tdsl.types import DTYPES, GREATEST, LEAST, DType
 
@@ -464,10 +465,7 @@ class _Region:
                 if self._fitting(-signed, expr) != -signed:
                     return self._unknown()  # the least number of a dtype has no opposite
                 return self._new(lambda: [(Polynomial.constant(0),)], lambda: [(signed, -signed)])
-            case (
-                ir.Reduce(function="argmax" | "argmin", tiles=(tile,))
-                | ir.Along(function="argsort" | "argtopk", tile=tile)
-            ):
+            case ir.Reduce(tiles=(tile,)) | ir.Along(tile=tile) if expr.function in INDICES:
                 first, end = self.polynomial(tile.start), self.polynomial(tile.stop)
                 # Nothing is the largest of nothing; in a lane of `argsort` there is one.
                 if isinstance(expr, ir.Reduce) and not self.holds(end - first - 1):
