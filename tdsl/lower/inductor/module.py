@@ -40,6 +40,7 @@ from tdsl.lower.inductor.compat.names import (
 )
 from tdsl.lower.inductor.tuning import CLOSING, OPENING, tuning_key
 from tdsl.lower.runtime.intrinsics import FOR_HIP
+from tdsl.options import LAUNCH_OPTIONS
 
 # What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.
 INTERPRETED_PROCESSORS = 4
@@ -254,11 +255,6 @@ def _written(line: Written) -> str:
 
 
 def _spell_config(config: Config) -> str:
-    options = {
-        "num_warps": config.num_warps,
-        "num_stages": config.num_stages,
-        "num_ctas": config.num_ctas,
-        "maxnreg": config.maxnreg,
-    }
+    options = {name: getattr(config, name) for name in LAUNCH_OPTIONS}
     given = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
     return f"triton.Config({dict(config.constants)!r}{given})"
