@@ -510,15 +510,14 @@ class _Region:
         while parts:
             self.steps -= 1
             for node in ir.walk(parts.pop()):
-                match node:
-                    case ir.Load() | ir.Reduce() | ir.Scan() | ir.Along() | ir.Dot() | ir.TritonCall():
+                if isinstance(node, ir.VarRef) and node.name not in seen:
+                    bound = self._bindings.get(node.name) or self.facts.variables.get(node.name)
+                    if bound is None or self.steps < 0:
                         return False
-                    case ir.VarRef(name=name) if name not in seen:
-                        bound = self._bindings.get(name) or self.facts.variables.get(name)
-                        if bound is None or self.steps < 0:
-                            return False
-                        seen.add(name)
-                        parts.append(bound)
+                    seen.add(node.name)
+                    parts.append(bound)
+                elif not isinstance(node, _OF_INDICES):
+                    return False
         return True
 
     def _binary(self, op: str, a: Polynomial, b: Polynomial) -> Polynomial:
@@ -738,6 +737,11 @@ def _negation(condition: ir.Expr) -> ir.Expr | None:
             return None
 
 
+# Nodes that read nothing of a tensor, and see no other lane.
+_OF_INDICES = (
+    *(ir.Constant, ir.DimRef, ir.ParamRef, ir.SettingRef, ir.VarRef, ir.TileRef, ir.TileEdge, ir.Present),
+    *(ir.DTypeIn, ir.Unary, ir.Binary, ir.Cast, ir.Select, ir.Elementwise, ir.Fill, ir.Inline),
+)
 _OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "!=": "==", "==": "!="}
 
 
