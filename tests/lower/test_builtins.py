@@ -301,14 +301,15 @@ template noise(like: f32[M, N], s: i64[1], seed: int) -> (u: f32[M, N], w: f32[M
 
 
 COMPLETE = """
-template f(x: T[M, N], seed: int) -> (y: T[M, N], b: bool[M, N], p: T[M], s: bool[M], r: f32[M, N], w: f64[M])
+template f(x: T[M, N], seed: int) -> (y: T[M, N], b: bool[M, N], p: T[M], s: bool[M], r: f32[M, N], w: f64[M], z: f32[M])
 where T in (bf16, f32):
     for m in grid(M by 4):
         n = whole(N)
         v = load x[m, n]
-        store y[m, n] = cumprod(v, n) + SUM
+        store y[m, n] = SUM
         store b[m, n] = isnan(v) | isinf(v) | isnan(seed) | isnan(2.0)
         store p[m] = prod(v, n)
+        store z[m] = REDUCED
         store s[m] = any(v > 0, n) & all(v > 0, n)
         store r[m, n] = rand(seed, m * N + n) + randn(7, n) + rand(7, 3)
         store w[m] = f64(m) + round(f64(m)) + trunc(f64(seed)) + atan2(f64(m), 1) + sign(f64(m)) + sign(seed)
@@ -320,8 +321,10 @@ def test_compiles_for_every_target(tmp_path: Path) -> None:
     scalars = " + ".join(
         spelled(name, "seed") for name in ("round", "sign", "softplus", "tan", "atan2", "clamp")
     )
+    scanned = " + ".join(f"{name}(v, n)" for name in taking(builtins.SCANS, torch.float32))
+    reduced = " + ".join(f"f32({name}(v, n))" for name in taking(builtins.REDUCTIONS, torch.float32))
     file = tmp_path / "f.tdsl"
-    file.write_text(COMPLETE.replace("SUM", f"{lanes} + {scalars}"))
+    file.write_text(COMPLETE.replace("SUM", f"{lanes} + {scalars} + {scanned}").replace("REDUCED", reduced))
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     script = Path(__file__).with_name("compile_targets.py")
     command = [sys.executable, str(script), str(file), str(tmp_path)]
