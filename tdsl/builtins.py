@@ -2,7 +2,7 @@
 
 Of a built-in function one row has all that the passes need of one, by its kind:
 
-    round    Elementwise    Python's value of it, for a constant; Triton's; round(0) = 0
+    round    Elementwise    Python's value of it, for a constant; Triton's; an integer is left as it is
     argmax   Reduction      Triton's, which answers NaN where there is one; the neutral element; an index comes of it
     topk     Lanes          over 32 bits or fewer, whose places are those of a third tile
     dot      Form           a rule of its own in `check` and in `lower`
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 Value = bool | int | float | str
@@ -41,19 +42,28 @@ class Elementwise(Builtin):
     `gives`: the dtype that the arguments promote to; a float of it; bool; or f32. `value`: of a constant, as
     Python calculates; None: there is none, it is of the device alone. It may raise ValueError for NaN and
     OverflowError for infinity. `triton` is a call in Triton, quoted: a hole for each argument, and one more for the
-    dtype that it is computed in. `wide`: Triton (or accuracy) wants f32 for f16 and bf16. `odd`: f(0, 0, ...) = 0.
+    dtype that it is computed in. `wide`: Triton (or accuracy) wants f32 for f16 and bf16. `nonnegative`: when an integer
+    that comes of it is surely not negative: where no argument is; where any is not; unless it wraps; None: never.
     """
 
     value: Callable[..., Value] | None
     triton: str
     gives: Literal["same", "float", "bool", "f32"] = "same"
     wide: bool = True
-    odd: bool = False
+    nonnegative: Literal["all", "any", "unwrapped"] | None = None
     floats: str | None = None  # where floats are spelled otherwise than integers
     f32: str | None = None  # where float32 is
     f64: str | None = None  # and float64
     i16: str | None = None
     integer: bool = True  # whether it does anything to an integer; where not, that is what it gives
+
+    @cached_property
+    def keeps_zero(self) -> bool:
+        """Whether f(0, 0, ...) = 0, so that lanes of zeros stay zeros."""
+        try:
+            return self.value is not None and self.value(*[0.0] * self.arity[0]) == 0
+        except (ArithmeticError, ValueError):
+            return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +86,11 @@ class Scan(Builtin):
 
 @dataclass(frozen=True, kw_only=True)
 class Lanes(Builtin):
-    """What sees the lanes of a tile together: their order, their place, how many there are of each. `onto`: the third
-    argument is a tile. `narrow`: of numbers of up to 32 bits only."""
+    """What sees the lanes of a tile together: their order, their place, how many there are of each. `gives`: the operand's
+    dtype; an index, or how many there are, in i32. `onto`: the third argument is a tile. `narrow`: of numbers of up to 32
+    bits only."""
 
-    gives: Literal["same", "index"] = "same"
+    gives: Literal["same", "index", "count"] = "same"
     onto: bool = False
     narrow: bool = False
 
@@ -151,43 +162,35 @@ _NAN_AWARE = "propagate_nan=tl.PropagateNan.ALL"  # as PyTorch's; Triton's defau
 ELEMENTWISE: Mapping[str, Elementwise] = {
     "exp": Elementwise(value=math.exp, gives="float", triton="tl.exp({0})"),
     "exp2": Elementwise(value=lambda x: 2.0**x, gives="float", triton="tl.exp2({0})"),
-    "expm1": Elementwise(value=math.expm1, gives="float", triton="libdevice.expm1({0})", odd=True),
+    "expm1": Elementwise(value=math.expm1, gives="float", triton="libdevice.expm1({0})"),
     "log": Elementwise(value=_log(math.log), gives="float", triton="tl.log({0})"),
     "log2": Elementwise(value=_log(math.log2), gives="float", triton="tl.log2({0})"),
     "log10": Elementwise(value=_log(math.log10), gives="float", triton="libdevice.log10({0})"),
-    "log1p": Elementwise(
-        value=_log(math.log1p, -1.0), gives="float", triton="libdevice.log1p({0})", odd=True
-    ),
-    "sqrt": Elementwise(
-        value=math.sqrt, gives="float", triton="tl.sqrt_rn({0})", odd=True, f64="tl.sqrt({0})"
-    ),
+    "log1p": Elementwise(value=_log(math.log1p, -1.0), gives="float", triton="libdevice.log1p({0})"),
+    "sqrt": Elementwise(value=math.sqrt, gives="float", triton="tl.sqrt_rn({0})", f64="tl.sqrt({0})"),
     "rsqrt": Elementwise(value=lambda x: divide(1.0, math.sqrt(x)), gives="float", triton="tl.rsqrt({0})"),
-    "sin": Elementwise(value=math.sin, gives="float", triton="tl.sin({0})", odd=True),
+    "sin": Elementwise(value=math.sin, gives="float", triton="tl.sin({0})"),
     "cos": Elementwise(value=math.cos, gives="float", triton="tl.cos({0})"),
-    "tan": Elementwise(value=math.tan, gives="float", triton="libdevice.tan({0})", odd=True),
-    "asin": Elementwise(value=math.asin, gives="float", triton="libdevice.asin({0})", odd=True),
+    "tan": Elementwise(value=math.tan, gives="float", triton="libdevice.tan({0})"),
+    "asin": Elementwise(value=math.asin, gives="float", triton="libdevice.asin({0})"),
     "acos": Elementwise(value=math.acos, gives="float", triton="libdevice.acos({0})"),
-    "atan": Elementwise(value=math.atan, gives="float", triton="libdevice.atan({0})", odd=True),
-    "atan2": Elementwise(
-        value=math.atan2, arity=(2, 2), gives="float", triton="libdevice.atan2({0}, {1})", odd=True
-    ),
+    "atan": Elementwise(value=math.atan, gives="float", triton="libdevice.atan({0})"),
+    "atan2": Elementwise(value=math.atan2, arity=(2, 2), gives="float", triton="libdevice.atan2({0}, {1})"),
     "sinh": Elementwise(
         value=lambda x: math.copysign(_or_inf(math.sinh, abs(x)), x),
         gives="float",
         triton="libdevice.sinh({0})",
-        odd=True,
     ),
     "cosh": Elementwise(value=math.cosh, gives="float", triton="libdevice.cosh({0})"),
-    "tanh": Elementwise(value=math.tanh, gives="float", triton="libdevice.tanh({0})", odd=True),
-    "asinh": Elementwise(value=math.asinh, gives="float", triton="libdevice.asinh({0})", odd=True),
+    "tanh": Elementwise(value=math.tanh, gives="float", triton="libdevice.tanh({0})"),
+    "asinh": Elementwise(value=math.asinh, gives="float", triton="libdevice.asinh({0})"),
     "acosh": Elementwise(value=math.acosh, gives="float", triton="libdevice.acosh({0})"),
     "atanh": Elementwise(
         value=lambda x: math.copysign(math.inf, x) if abs(x) == 1 else math.atanh(x),
         gives="float",
         triton="libdevice.atanh({0})",
-        odd=True,
     ),
-    "erf": Elementwise(value=math.erf, gives="float", triton="tl.erf({0})", odd=True),
+    "erf": Elementwise(value=math.erf, gives="float", triton="tl.erf({0})"),
     "erfc": Elementwise(value=math.erfc, gives="float", triton="libdevice.erfc({0})"),
     "sigmoid": Elementwise(
         value=lambda x: 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x)),
@@ -203,48 +206,52 @@ ELEMENTWISE: Mapping[str, Elementwise] = {
         value=lambda x, y, z: x * y + z, arity=(3, 3), gives="float", triton="tl.fma({0}, {1}, {2})"
     ),
     "abs": Elementwise(
-        value=abs, triton="tl.abs({0})", odd=True, f32="absolute({0})", i16="as_i16(tl.abs({0}))"
+        value=abs,
+        triton="tl.abs({0})",
+        nonnegative="unwrapped",
+        f32="absolute({0})",
+        i16="as_i16(tl.abs({0}))",
     ),
     "sign": Elementwise(
         value=_sign,
+        nonnegative="all",
         triton="tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to({1})",
         f32="tl.where(above({0}, 0), 1, tl.where(below({0}, 0), -1, 0)).to(tl.float32)",
-        odd=True,
     ),
-    "floor": Elementwise(value=_whole(math.floor), triton="tl.floor({0})", odd=True, integer=False),
-    "ceil": Elementwise(value=_whole(math.ceil), triton="tl.ceil({0})", odd=True, integer=False),
+    "floor": Elementwise(value=_whole(math.floor), triton="tl.floor({0})", integer=False),
+    "ceil": Elementwise(value=_whole(math.ceil), triton="tl.ceil({0})", integer=False),
     # `rint` is one symbol for f32 and f64 in Triton's library for AMD: no kernel may have both.
-    "round": Elementwise(value=_whole(round), triton="libdevice.nearbyint({0})", odd=True, integer=False),
-    "trunc": Elementwise(value=_whole(math.trunc), triton="libdevice.trunc({0})", odd=True, integer=False),
-    "isnan": Elementwise(value=math.isnan, gives="bool", triton="{0} != {0}", odd=True),
+    "round": Elementwise(value=_whole(round), triton="libdevice.nearbyint({0})", integer=False),
+    "trunc": Elementwise(value=_whole(math.trunc), triton="libdevice.trunc({0})", integer=False),
+    "isnan": Elementwise(value=math.isnan, gives="bool", triton="{0} != {0}"),
     "isinf": Elementwise(
         value=math.isinf,
         gives="bool",
         triton="{0} != {0}",
         floats='tl.abs({0}) == float("inf")',
-        odd=True,
     ),
     "maximum": Elementwise(
         sizes=True,
         value=_maximum,
+        nonnegative="any",
         arity=(2, 2),
         triton="tl.maximum({0}, {1})",
         floats=f"tl.maximum({{0}}, {{1}}, {_NAN_AWARE})",
         wide=False,
-        odd=True,
     ),
     "minimum": Elementwise(
         sizes=True,
         value=_minimum,
+        nonnegative="all",
         arity=(2, 2),
         triton="tl.minimum({0}, {1})",
         floats=f"tl.minimum({{0}}, {{1}}, {_NAN_AWARE})",
         wide=False,
-        odd=True,
     ),
     "cdiv": Elementwise(
         sizes=True,
         value=lambda x, y: -(-x // y),
+        nonnegative="all",
         arity=(2, 2),
         takes=INTEGERS,
         triton="tl.cdiv({0}, {1})",
@@ -286,7 +293,7 @@ LANES: Mapping[str, Lanes] = {
     "argsort": Lanes(arity=(2, 2), keywords=("descending",), gives="index", narrow=True),
     "topk": Lanes(arity=(3, 3), onto=True),
     "argtopk": Lanes(arity=(3, 3), onto=True, gives="index", narrow=True),
-    "histogram": Lanes(arity=(3, 3), takes=INTEGERS, onto=True, gives="index"),
+    "histogram": Lanes(arity=(3, 3), takes=INTEGERS, onto=True, gives="count"),
     "take": Lanes(arity=(3, 3), takes=ANY, keywords=("other",)),
     "flip": Lanes(arity=(2, 2), takes=ANY),
     "padded": Lanes(arity=(2, 2), takes=ANY, keywords=("value",)),
@@ -303,6 +310,11 @@ FORMS: Mapping[str, Form] = {
 }
 
 BUILTINS: Mapping[str, Builtin] = {**ELEMENTWISE, **REDUCTIONS, **SCANS, **LANES, **FORMS}
+
+# Those that give indices of the tile that they go along.
+INDICES = frozenset(
+    name for rows in (REDUCTIONS, LANES) for name, row in rows.items() if row.gives == "index"
+)
 
 CONSTANTS: Mapping[str, float] = {"inf": math.inf, "nan": math.nan}
 

@@ -467,8 +467,8 @@ def children(node: Node) -> Iterator[Node]:
 @functools.cache
 def _inside(kind: type[Node]) -> tuple[str, ...]:
     """The fields of a class of nodes in which there may be others."""
-    names_tiles = issubclass(kind, TileRef | TileEdge | Reduce | Scan | Along | Dot | Store | Accumulate)
-    left_out = {"span", "type", *(("tile", "tiles", "onto") if names_tiles else ())}
+    makes_tiles = issubclass(kind, Whole | For)
+    left_out = {"span", "type", *(() if makes_tiles else ("tile", "tiles", "onto"))}
     return tuple(entry.name for entry in fields(kind) if entry.name not in left_out)
 
 

@@ -4,6 +4,7 @@ marked `full` are run by `-m full`, or with all others by `-m "full or not full"
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,10 @@ pytest_plugins = ["tdsl.testing", "pytester"]
 
 
 def pytest_configure() -> None:
+    # The processes that a test starts import this checkout, whichever is installed.
+    root = str(Path(__file__).parent.parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+
     from tdsl import testing  # not above: pytest rewrites a plugin's assertions as it imports it
 
     if testing.device().type == "cpu":

@@ -19,7 +19,10 @@ import pytest
 
 from tdsl import cli, grammar
 from tdsl.diagnostics import TdslError
+from tdsl.grammar import parser
+from tdsl.options import OPTIONS
 from tdsl.pipeline import check_text
+from tdsl.types import DTYPES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/fusion.md")
@@ -106,3 +109,12 @@ def run_console(block: Block) -> str:
             lines.append(line)
             lines.extend(output.getvalue().splitlines())
     return "\n".join(lines) + "\n"
+
+
+def test_the_reference_has_each_word() -> None:
+    lark, _ = parser._grammar()
+    words = {each.pattern.value for each in lark.terminals if each.pattern.value.isalpha()}
+    text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    missing = sorted({*words, *DTYPES, *OPTIONS} - {*re.findall(r"\w+", code)})
+    assert not missing, f"docs/language.md says nothing of {missing}"

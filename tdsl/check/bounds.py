@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tdsl import ir
+from tdsl.builtins import INDICES
 from tdsl.check.polynomials import Monomial, Polynomial, without
 from tdsl.types import DTYPES, GREATEST, LEAST, DType
 
@@ -464,10 +465,7 @@ class _Region:
                 if self._fitting(-signed, expr) != -signed:
                     return self._unknown()  # the least number of a dtype has no opposite
                 return self._new(lambda: [(Polynomial.constant(0),)], lambda: [(signed, -signed)])
-            case (
-                ir.Reduce(function="argmax" | "argmin", tiles=(tile,))
-                | ir.Along(function="argsort" | "argtopk", tile=tile)
-            ):
+            case ir.Reduce(tiles=(tile,)) | ir.Along(tile=tile) if expr.function in INDICES:
                 first, end = self.polynomial(tile.start), self.polynomial(tile.stop)
                 # Nothing is the largest of nothing; in a lane of `argsort` there is one.
                 if isinstance(expr, ir.Reduce) and not self.holds(end - first - 1):
@@ -512,15 +510,14 @@ class _Region:
         while parts:
             self.steps -= 1
             for node in ir.walk(parts.pop()):
-                match node:
-                    case ir.Load() | ir.Reduce() | ir.Scan() | ir.Along() | ir.Dot() | ir.TritonCall():
+                if isinstance(node, ir.VarRef) and node.name not in seen:
+                    bound = self._bindings.get(node.name) or self.facts.variables.get(node.name)
+                    if bound is None or self.steps < 0:
                         return False
-                    case ir.VarRef(name=name) if name not in seen:
-                        bound = self._bindings.get(name) or self.facts.variables.get(name)
-                        if bound is None or self.steps < 0:
-                            return False
-                        seen.add(name)
-                        parts.append(bound)
+                    seen.add(node.name)
+                    parts.append(bound)
+                elif not isinstance(node, _OF_INDICES):
+                    return False
         return True
 
     def _binary(self, op: str, a: Polynomial, b: Polynomial) -> Polynomial:
@@ -740,6 +737,11 @@ def _negation(condition: ir.Expr) -> ir.Expr | None:
             return None
 
 
+# Nodes that read nothing of a tensor, and see no other lane.
+_OF_INDICES = (
+    *(ir.Constant, ir.DimRef, ir.ParamRef, ir.SettingRef, ir.VarRef, ir.TileRef, ir.TileEdge, ir.Present),
+    *(ir.DTypeIn, ir.Unary, ir.Binary, ir.Cast, ir.Select, ir.Elementwise, ir.Fill, ir.Inline),
+)
 _OPPOSITE = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "!=": "==", "==": "!="}
 
 

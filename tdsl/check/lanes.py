@@ -50,7 +50,7 @@ def call(
     counted = union(operand.type.tiles, tiles) if name == "histogram" and rest else tiles
     if not ctx.check_lanes(counted, node.span):
         return None
-    dtype: DType = I32 if row.gives == "index" else operand.type.dtype
+    dtype: DType = operand.type.dtype if row.gives == "same" else I32
     return ir.Along(
         span=node.span,
         type=ir.Type(dtype=dtype, tiles=tiles),

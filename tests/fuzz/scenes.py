@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tdsl import builtins
 from tests.fuzz.templates import FAMILIES, LONGEST, Draft, Output, Param, Redraw, Template, is_float
 
 LIMIT = 12  # no value is larger between two steps
@@ -39,7 +40,7 @@ class Step:
     @property
     def lanes(self) -> str:
         """The first function in it that looks along a tile, of those in `LANES`."""
-        found = re.search(r"\b(argsort|sort|argtopk|topk|flip|histogram|take|padded)\(", self.dsl)
+        found = re.search(rf"\b({'|'.join(builtins.LANES)})\(", self.dsl)
         assert found is not None, self.dsl
         return found[1]
 

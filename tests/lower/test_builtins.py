@@ -1,5 +1,5 @@
-"""The built-in functions that have a spelling of their own, against PyTorch's of the same meaning: each dtype, special
-values, lanes outside, constants. Each is known wherever one is looked up."""
+"""The built-in functions, row by row, against PyTorch's of the same name: each dtype, special values, lanes outside,
+constants. A new row is tested from the moment that it exists."""
 
 from __future__ import annotations
 
@@ -52,35 +52,34 @@ SPECIAL = [
     7.75,
 ]
 INTEGERS = [0, 1, -1, 2, -3, 7, 11, 100, -100]
-TORCH = {
+TORCH = {  # what is not PyTorch's function of that name, with 1 for each further argument
     "softplus": softplus,
-    "rsqrt": torch.rsqrt,
     # -2 is no u8: PyTorch makes 254 of it, and here it is what it is
     "clamp": lambda x: torch.clamp(x if x.is_floating_point() else x.long(), -2, 3).to(x.dtype),
-    "maximum": lambda x: torch.maximum(x, torch.ones_like(x)),
-    "minimum": lambda x: torch.minimum(x, torch.ones_like(x)),
-    "atan2": lambda x: torch.atan2(x, torch.ones_like(x)),
     "fma": lambda x: x * x + 1,
 }
-CALLS = {
-    "clamp": "clamp({x}, -2, 3)",
-    "maximum": "maximum({x}, 1)",
-    "minimum": "minimum({x}, 1)",
-    "atan2": "atan2({x}, 1)",
-    "fma": "fma({x}, {x}, 1)",
-}
-DEVICE = ("rand", "randn")
-INTEGRAL = ("cdiv", "next_pow2")
-LANEWISE = [name for name in (*builtins.ELEMENTWISE, "clamp") if name not in (*DEVICE, *INTEGRAL)]
-EXACT = ("abs", "sign", "floor", "ceil", "round", "trunc", "isnan", "isinf", "maximum", "minimum", "clamp")
+CALLS = {"clamp": "clamp({x}, -2, 3)", "fma": "fma({x}, {x}, 1)"}
+ELSEWHERE = ("rand", "randn", "cdiv", "next_pow2")  # tested below, and with the sizes
+LANEWISE = [name for name in (*builtins.ELEMENTWISE, "clamp") if name not in ELSEWHERE]
+BOOLS = [name for name in LANEWISE if name != "clamp" and builtins.ELEMENTWISE[name].gives == "bool"]
+EXACT = [name for name in LANEWISE if name == "clamp" or builtins.ELEMENTWISE[name].gives != "float"]
+
+
+def taking(names, dtype):
+    """Those that take a dtype."""
+    category = 2 if dtype.is_floating_point else int(dtype != torch.bool)
+    return [name for name in names if category in BUILTINS[name].takes]
 
 
 def reference(name, x):
-    return TORCH[name](x) if name in TORCH else getattr(torch, name)(x)
+    if name in TORCH:
+        return TORCH[name](x)
+    return getattr(torch, name)(x, *[torch.ones_like(x)] * (BUILTINS[name].arity[0] - 1))
 
 
 def spelled(name, x):
-    return CALLS.get(name, f"{name}({{x}})").format(x=x)
+    ones = ", 1" * (BUILTINS[name].arity[0] - 1)
+    return CALLS.get(name, f"{name}({{x}}{ones})").format(x=x)
 
 
 def gives(name, dtype):
@@ -128,10 +127,11 @@ def same(found, expected, name):
 )
 def test_lane_by_lane(tmp_path: Path, dtype: torch.dtype) -> None:
     x = torch.tensor(SPECIAL if dtype.is_floating_point else INTEGERS).to(dtype)
-    outputs = ", ".join(f"y_{name}: {NAMES[gives(name, dtype)]}[N]" for name in LANEWISE)
-    stores = "".join(f"        store y_{name}[n] = {spelled(name, 'v')}\n" for name in LANEWISE)
+    names = taking(LANEWISE, dtype)
+    outputs = ", ".join(f"y_{name}: {NAMES[gives(name, dtype)]}[N]" for name in names)
+    stores = "".join(f"        store y_{name}[n] = {spelled(name, 'v')}\n" for name in names)
     text = f"template f(x: {NAMES[dtype]}[N]) -> ({outputs}):\n    for n in grid(N by 16):\n        v = load x[n]\n{stores}"
-    for name, found in zip(LANEWISE, Launch(tmp_path)(text, x=x), strict=True):
+    for name, found in zip(names, Launch(tmp_path)(text, x=x), strict=True):
         operand = x.float() if gives(name, dtype) == torch.float32 else x
         same(found, reference(name, operand).to(gives(name, dtype)), name)
 
@@ -139,12 +139,12 @@ def test_lane_by_lane(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_a_constant_comes_to_what_the_kernel_calculates(tmp_path: Path) -> None:
     for value in SPECIAL:
         written = {INF: "inf", -INF: "-inf"}.get(value, "nan" if value != value else repr(value))
-        for name in LANEWISE:
+        for name in taking(LANEWISE, torch.float64):
             kernel = load(
                 Source(
                     "<test>",
                     f"template f(x: f32[N]) -> y: f32[N]:\n    let c = {spelled(name, f'({written})')}\n    for n in grid(N by 4):\n        store y[n] = load x[n] + (1.0 if c > 0 else 0.0)\n"
-                    if name not in ("isnan", "isinf")
+                    if name not in BOOLS
                     else f"template f(x: f32[N]) -> y: f32[N]:\n    let c = {name}({written})\n    for n in grid(N by 4):\n        store y[n] = load x[n] + (1.0 if c else 0.0)\n",
                 )
             )
@@ -152,6 +152,53 @@ def test_a_constant_comes_to_what_the_kernel_calculates(tmp_path: Path) -> None:
             found = torch.tensor(result, dtype=torch.float64 if isinstance(result, float) else None)
             expected = reference(name, torch.tensor(value, dtype=torch.float64))
             same(found.to(expected.dtype), expected, name)
+
+
+# What goes along a tile, row by row: PyTorch's function where it has another name.
+ALONG_TORCH = {"max": torch.amax, "min": torch.amin}
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+        torch.int64,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    ],
+    ids=str,
+)
+def test_each_row_along_a_tile(tmp_path: Path, dtype: torch.dtype) -> None:
+    names = taking((*builtins.REDUCTIONS, *builtins.SCANS), dtype)
+    # Exact in every dtype. In a block of 32 lanes there are 11 outside, which a row of one sign would show.
+    x = torch.randint(-1, 2, (6, 21), generator=torch.Generator().manual_seed(5))
+    x[1], x[2], x[3] = 2, -2, 1
+    x[4, :9] = 1
+    x = x.to(dtype)
+    if dtype.is_floating_point:
+        x[5, 7] = x[5, 9] = NAN
+
+    outputs, stores = [], []
+    for name in names:
+        row = BUILTINS[name]
+        index = isinstance(row, builtins.Reduction) and row.gives == "index"
+        counts = isinstance(row, builtins.Scan) or row.gives == "number"
+        result = "i32" if index or (counts and dtype == torch.bool) else NAMES[dtype]
+        at, tile = ("M, N", "m, n") if isinstance(row, builtins.Scan) else ("M", "m")
+        outputs.append(f"y_{name}: {result}[{at}]")
+        stores.append(f"        store y_{name}[{tile}] = {name}(v, n)\n")
+    text = f"template f(x: {NAMES[dtype]}[M, N]) -> ({', '.join(outputs)}):\n    for m in grid(M by 4):\n        n = whole(N)\n        v = load x[m, n]\n{''.join(stores)}"
+    found = Launch(tmp_path)(text, x=x)
+    for name, each in zip(names, found if len(names) > 1 else [found], strict=True):
+        function = ALONG_TORCH[name] if name in ALONG_TORCH else getattr(torch, name)
+        expected = function(x, 1).to(each.dtype)
+        torch.testing.assert_close(
+            each, expected, rtol=0, atol=0, equal_nan=True, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 ALONG = """
@@ -254,14 +301,15 @@ template noise(like: f32[M, N], s: i64[1], seed: int) -> (u: f32[M, N], w: f32[M
 
 
 COMPLETE = """
-template f(x: T[M, N], seed: int) -> (y: T[M, N], b: bool[M, N], p: T[M], s: bool[M], r: f32[M, N], w: f64[M])
+template f(x: T[M, N], seed: int) -> (y: T[M, N], b: bool[M, N], p: T[M], s: bool[M], r: f32[M, N], w: f64[M], z: f32[M])
 where T in (bf16, f32):
     for m in grid(M by 4):
         n = whole(N)
         v = load x[m, n]
-        store y[m, n] = cumprod(v, n) + SUM
+        store y[m, n] = SUM
         store b[m, n] = isnan(v) | isinf(v) | isnan(seed) | isnan(2.0)
         store p[m] = prod(v, n)
+        store z[m] = REDUCED
         store s[m] = any(v > 0, n) & all(v > 0, n)
         store r[m, n] = rand(seed, m * N + n) + randn(7, n) + rand(7, 3)
         store w[m] = f64(m) + round(f64(m)) + trunc(f64(seed)) + atan2(f64(m), 1) + sign(f64(m)) + sign(seed)
@@ -269,12 +317,14 @@ where T in (bf16, f32):
 
 
 def test_compiles_for_every_target(tmp_path: Path) -> None:
-    lanes = " + ".join(spelled(name, "v") for name in LANEWISE if name not in ("isnan", "isinf"))
+    lanes = " + ".join(spelled(name, "v") for name in taking(LANEWISE, torch.float32) if name not in BOOLS)
     scalars = " + ".join(
         spelled(name, "seed") for name in ("round", "sign", "softplus", "tan", "atan2", "clamp")
     )
+    scanned = " + ".join(f"{name}(v, n)" for name in taking(builtins.SCANS, torch.float32))
+    reduced = " + ".join(f"f32({name}(v, n))" for name in taking(builtins.REDUCTIONS, torch.float32))
     file = tmp_path / "f.tdsl"
-    file.write_text(COMPLETE.replace("SUM", f"{lanes} + {scalars}"))
+    file.write_text(COMPLETE.replace("SUM", f"{lanes} + {scalars} + {scanned}").replace("REDUCED", reduced))
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     script = Path(__file__).with_name("compile_targets.py")
     command = [sys.executable, str(script), str(file), str(tmp_path)]
@@ -291,7 +341,8 @@ def test_every_built_in_is_complete() -> None:
     page = (Path(tdsl.__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
     rows = "\n".join(line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `"))
     words = {word for line in rows.splitlines() for word in re.findall(r"\w+", line)}
-    assert not BUILTINS.keys() - words - {"whole"}
+    missing = sorted(BUILTINS.keys() - words - {"whole"})
+    assert not missing, f"no row of the table in docs/language.md has {missing}"
     for name, row in builtins.ELEMENTWISE.items():
         call = f"{name}({', '.join(['3'] * row.arity[0])})"
         text = f"template f(x: f32[N]) -> y: f32[N]:\n    let c = {call}\n    for n in grid(N by 4):\n        store y[n] = load x[n] + c\n"

@@ -13,13 +13,13 @@ from __future__ import annotations
 import ast
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from typing_extensions import assert_never
 
 from tdsl import ir
-from tdsl.builtins import ELEMENTWISE, REDUCTIONS, SCANS
+from tdsl.builtins import ELEMENTWISE, REDUCTIONS, SCANS, Elementwise
 from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import integer, neutral_of, triton_dtype
 from tdsl.lower.emit.syntax import binary, call, quote
@@ -556,10 +556,8 @@ class Expressions:
             code=quote(text, *(value.code for value in lined), triton_dtype(compute)),
             dtype=None if all(a.dtype is None for a in lined) else compute,
             tiles=tiles,
-            zero=zero_where_both(lined) if function.odd else {},
-            nonnegative=all(a.nonnegative for a in lined)
-            or (name == "abs" and common.weak)  # the least number of a dtype has no opposite
-            or (name == "maximum" and any(a.nonnegative for a in lined)),
+            zero=zero_where_both(lined) if function.keeps_zero else {},
+            nonnegative=_is_nonnegative(function, lined, common),
         )
         if function.gives == "bool":
             known = None if value.dtype is None else "bool"
@@ -738,6 +736,19 @@ def _full(shape: ast.expr, number: ast.expr, dtype: str) -> ast.expr:
 def _common(*operands: ir.Expr) -> DType:
     """What operands promote to."""
     return DType(tuple(dict.fromkeys(name for operand in operands for name in operand.type.dtype.names)))
+
+
+def _is_nonnegative(function: Elementwise, arguments: Sequence[Value], common: DType) -> bool:
+    """Whether what a function gives, calculated in `common`, is known to be no negative integer."""
+    match function.nonnegative:
+        case "any":
+            return any(argument.nonnegative for argument in arguments)
+        case "unwrapped" if common.weak:  # the least number of a dtype has no opposite
+            return True
+        case "all" | "unwrapped":
+            return all(argument.nonnegative for argument in arguments)
+        case _:
+            return False
 
 
 def _accumulator(dtype: str) -> str:

@@ -18,7 +18,7 @@ from functools import cached_property
 from tdsl.lower.emit import syntax
 from tdsl.lower.emit.functions import triton_dtype
 from tdsl.lower.emit.syntax import assign, binary, call, printed, quote
-from tdsl.lower.emit.triton import LoadSlot, StoreSlot
+from tdsl.lower.emit.triton import Slot, StoreSlot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Frame:
     """`long`: for each dimension of the slot's tensor, whether it has more than one element. `flat`: what the index of an
     element in the whole tensor is called."""
 
-    slot: LoadSlot | StoreSlot
+    slot: Slot
     hook: str  # Inductor's name of the slot
     prefix: str
     flat: str

@@ -14,6 +14,7 @@ import math
 from dataclasses import replace
 
 from tdsl import ir
+from tdsl.builtins import INDICES
 from tdsl.lower.emit import syntax
 from tdsl.lower.emit.expressions import Expressions
 from tdsl.lower.emit.functions import triton_dtype
@@ -66,7 +67,7 @@ class _Lanes:
                 return self.expressions.neutralized(operand, self.tile, 0 if zero else fill.code)
             case _:
                 raise AssertionError(f"{expr.function} does not look along a tile")
-        if expr.function in ("argsort", "argtopk"):
+        if expr.function in INDICES:
             found = self.expressions.along_dimension(found, self.tile)
         return self.named(self.expressions.cast(found, dtype), expr.function)
 

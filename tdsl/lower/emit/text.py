@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tdsl.lower.emit import syntax
-from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot, TritonSource
+from tdsl.lower.emit.triton import Item, Line, LoadSlot, StoreSlot, TritonSource
 
 IMPORTS = """\
 import triton
@@ -36,11 +36,11 @@ def function_text(
     return "\n".join(lines) + "\n"
 
 
-def body_lines(body: Iterable[Line | LoadSlot | StoreSlot], *, slots: bool = False) -> list[str]:
+def body_lines(body: Iterable[Item], *, slots: bool = False) -> list[str]:
     return ["    " * (item.indent + 1) + _text(item, slots) for item in body]
 
 
-def _text(item: Line | LoadSlot | StoreSlot, slots: bool) -> str:
+def _text(item: Item, slots: bool) -> str:
     match item:
         case Line():
             return syntax.printed(item.code)

@@ -115,6 +115,10 @@ class StoreSlot:
     computed: tuple[ast.expr, str] | None
 
 
+Slot = LoadSlot | StoreSlot
+Item = Line | Slot
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pointer:
     """A pointer argument. `name` is its spelling in the source (`A_`), `param` the parameter's name."""
@@ -136,7 +140,7 @@ class TritonSource:
 
     name: str
     pointers: tuple[Pointer, ...]
-    body: tuple[Line | LoadSlot | StoreSlot, ...]
+    body: tuple[Item, ...]
     configs: tuple[Config, ...]  # at least one
     index_dtype: str  # in which it calculates with indices
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tdsl.lower.emit import syntax
-from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot
+from tdsl.lower.emit.triton import Item, Line
 from tdsl.lower.emit.values import Value
 from tdsl.source import Span
 
-Item = Line | LoadSlot | StoreSlot
 Deferred = Callable[[], Item | None]  # asked once, after everything is written
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from typing_extensions import assert_never
 
 import tdsl.lower
 from tdsl import ir
@@ -229,6 +230,8 @@ def _body(source: TritonSource, aligned: Collection[str]) -> list[tuple[int, Wri
                 lines.append((item.indent, item.unfused(aligned=item.point in described)))
             case StoreSlot():
                 lines.append((item.indent, item.plain))
+            case _:
+                assert_never(item)
     return lines
 
 

@@ -29,6 +29,7 @@ from tdsl.lower.inductor.compat.candidates_in_turn import CLOSING, OPENING
 from tdsl.lower.inductor.compat.narrow_grids import within_32_bits
 from tdsl.lower.inductor.tuning import tuning_key
 from tdsl.lower.runtime.intrinsics import FOR_HIP
+from tdsl.options import LAUNCH_OPTIONS
 
 if TYPE_CHECKING:
     from tdsl.lower.inductor.buffer import TemplateCall
@@ -254,11 +255,6 @@ def _written(line: Written) -> str:
 
 
 def _spell_config(config: Config) -> str:
-    options = {
-        "num_warps": config.num_warps,
-        "num_stages": config.num_stages,
-        "num_ctas": config.num_ctas,
-        "maxnreg": config.maxnreg,
-    }
+    options = {name: getattr(config, name) for name in LAUNCH_OPTIONS}
     given = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
     return f"triton.Config({dict(config.constants)!r}{given})"

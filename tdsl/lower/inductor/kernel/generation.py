@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from typing_extensions import assert_never
 
 from tdsl.lower.emit import fused, syntax
 from tdsl.lower.emit.frames import Frame, Row
@@ -35,7 +36,7 @@ from tdsl.lower.emit.fused import (
     stored_value,
 )
 from tdsl.lower.emit.syntax import assign, printed
-from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot
+from tdsl.lower.emit.triton import Line, LoadSlot, Slot, StoreSlot
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.bindings import index_dtype
 from tdsl.lower.inductor.buffer import TemplateCall
@@ -182,6 +183,10 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                 case StoreSlot():
                     if self._fused.epilogues.get(item.param) or call.results[item.param].inout:
                         self._setup_store(item, position)
+                case LoadSlot() | Line():
+                    pass
+                case _:
+                    assert_never(item)
         for node in call.tensors.values():
             if node.get_name() not in self._fused.prologues:
                 self.args.input(node.get_name())
@@ -261,7 +266,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._epilogue_nodes_by_subgraph[number] = [*self._fused.epilogues.get(slot.param, [])]
 
     def _make_frame(
-        self, slot: LoadSlot | StoreSlot, sizes: Sequence[sympy.Expr], operators: Any, **names: Any
+        self, slot: Slot, sizes: Sequence[sympy.Expr], operators: Any, **names: Any
     ) -> tuple[Frame, list[sympy.Expr]]:
         """The frame of a slot, whose tensor has these sizes, with a slot of Inductor's; and those sizes, simplified."""
         lengths = [V.graph.sizevars.simplify(size) for size in sizes]
@@ -448,6 +453,8 @@ class TemplateKernel(ExternalTritonTemplateKernel):
                     written = [item.unfused(aligned=self._is_described(item.point))]
                 case StoreSlot():
                     written = [*self._stored(item, position, reads), *hooks[position]] or [ast.Pass()]
+                case _:
+                    assert_never(item)
             lines += [(item.indent, each) for each in written]
         return lines
 
