@@ -103,8 +103,10 @@ def test_bad_usage_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "counted from 0" in usage_error(capsys, "show", MATMUL, "--config", "99")
     assert "has matmul" in usage_error(capsys, "show", MATMUL, "--template", "other")
     assert "attention, axpy" in usage_error(capsys, "demo", "nothing")
+    layer_norm = str(EXAMPLES / "layer_norm" / "layer_norm.tdsl")
+    assert "has 2 whose 'if' holds here" in usage_error(capsys, "show", layer_norm, "--config", "4")
     attention = str(EXAMPLES / "attention" / "attention.tdsl")
-    assert "'causal' is a bool" in usage_error(capsys, "show", attention, "--const", "causal=3")
+    assert "'causal' is true or false" in usage_error(capsys, "show", attention, "--const", "causal=3")
     assert "required: FILE" in usage_error(capsys, "check")
     usage_error(capsys)
 
