@@ -126,6 +126,10 @@ def test_check_and_show_import_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", probe, MATMUL], check=True, capture_output=True)
 
 
+def test_what_torch_is_imported_for_is_listed() -> None:
+    assert set(tdsl.__all__) <= set(dir(tdsl))
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     process = subprocess.Popen(
         [*COMMAND, "show", MATMUL, "--stage", "ast"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
