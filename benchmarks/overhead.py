@@ -30,6 +30,7 @@ from benchmarks.measuring import in_turn, spread, table, write_json
 from tdsl import pipeline
 
 SIZE = 64
+NO_TEMPLATE = "needs a GPU"  # Inductor has none for a CPU
 _LAUNCH = re.compile(r"^\s*(\w+)\.run\(", re.MULTILINE)
 TEMPLATE_ONLY: Mapping[str, Any] = {"max_autotune_gemm": True, "max_autotune_gemm_backends": "TRITON"}
 EIGHT = (
@@ -72,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
 
 def measure(log: Any = None, say: Callable[[str], None] = print, *, tiny: bool) -> dict[str, Any]:
     """All parts, each in a process of its own; a part that fails is its error."""
-    found: dict[str, Any] = {"compile": {}}
+    found: dict[str, Any] = {"compile": {}, "size": _size(tiny)}
     for part in ("launch", "recompile"):
         with tempfile.TemporaryDirectory() as caches:
             found[part] = _run(part, "", caches, log, tiny=tiny)
@@ -98,6 +99,8 @@ def _run(part: str, who: str, caches: str, log: Any, *, tiny: bool) -> dict[str,
             text=True,
             timeout=120,
         )
+        if done.returncode:
+            return {"error": f"exit status {done.returncode}; its traceback is in suite.log, or above"}
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
     except (subprocess.TimeoutExpired, json.JSONDecodeError, IndexError) as error:
@@ -111,6 +114,10 @@ def measure_part(part: str, who: str, tiny: str) -> None:
 
 def _kernels_in(caches: str) -> set[str]:
     return {str(path) for path in Path(caches).rglob("*.cubin")}
+
+
+def _size(tiny: bool) -> int:
+    return 32 if tiny else 4096
 
 
 def _device() -> Any:
@@ -158,6 +165,9 @@ def _launch(nothing: str, tiny: bool) -> dict[str, Any]:
     for who in TITLES:
         for fused in (False, True):
             name = f"{who}, relu * bias" if fused else who
+            if who == "template" and device.type == "cpu":
+                failed[name] = NO_TEMPLATE
+                continue
             try:
                 mm, options = _matmul(who)
                 program = _product(mm, fused)
@@ -258,8 +268,7 @@ def _host(calls: Mapping[str, Callable[[], Any]], tiny: bool) -> dict[str, dict[
 def _prepared(who: str, tiny: bool) -> tuple[Any, tuple[Any, ...]]:
     import torch
 
-    device = _device()
-    size = 32 if tiny else 4096
+    device, size = _device(), _size(tiny)
     arguments = tuple(
         torch.randn(shape, device=device, dtype=torch.bfloat16)
         for shape in ((size, size), (size, size), (size,))
@@ -287,6 +296,8 @@ def _compile(who: str, tiny: bool) -> dict[str, Any]:
     import torch
 
     counted = {"triton_compiles": 0, "template_parses": 0}
+    if who == "template" and _device().type == "cpu":
+        return {"error": NO_TEMPLATE}
     _count_parses(counted)
     _warm_up()
     _count_compiles(counted)
@@ -402,7 +413,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         ]
     text += [
         "",
-        f"The first call of relu(A @ B) * bias, 4096^3, in a process that has compiled something else before; ours with "
+        f"The first call of relu(A @ B) * bias, {found.get('size', 4096)}^3, in a process that has compiled something else before; ours with "
         f"{len(EIGHT)} configs:",
         "",
         *table(COMPILE_COLUMNS, _compiles(found.get("compile", {}))),
@@ -436,7 +447,8 @@ def _compiles(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     for who, pair in found.items():
         first, second = pair["first"], pair["second"]
         if "error" in first or "error" in second:
-            yield TITLES[who], f"{first.get('error', '')} {second.get('error', '')}", "", "", ""
+            errors = dict.fromkeys(part["error"] for part in (first, second) if "error" in part)
+            yield TITLES[who], f"failed: {'; '.join(errors)}", "", "", ""
             continue
         compiles = max(second["triton_compiles"], second["new_kernels"])
         yield (

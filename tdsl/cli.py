@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print what a stage makes of a template file")
     show.add_argument("file", metavar="FILE")
     show.add_argument("--template", metavar="NAME", help="only this template")
-    show.add_argument("--stage", choices=("ast", "ir", "triton"), default="triton")
+    show.add_argument(
+        "--stage", choices=("ast", "ir", "triton"), default="triton", help="triton unless given"
+    )
     show.add_argument(
         "--shape",
         nargs="+",
@@ -85,8 +87,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIM=SIZE",
         help="sizes to specialise to; the others stay arguments of the kernel",
     )
-    show.add_argument("--dtype", nargs="+", action="extend", default=[], metavar="VARIABLE=DTYPE")
-    show.add_argument("--const", nargs="+", action="extend", default=[], metavar="PARAMETER=VALUE")
+    show.add_argument(
+        "--dtype",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="VARIABLE=DTYPE",
+        help="what dtype variables stand for, such as T=bf16",
+    )
+    show.add_argument(
+        "--const",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PARAMETER=VALUE",
+        help="values of 'const' parameters, such as causal=true",
+    )
     show.add_argument(
         "--without", nargs="+", action="extend", default=[], metavar="TENSOR", help="optional, and not passed"
     )
@@ -222,7 +238,8 @@ def _triton(
     source = lower(kernel, binding)
     if config is not None and not 0 <= config < len(source.configs):
         count = len(source.configs)
-        raise UsageError(f"--config {config}: '{kernel.name}' has {count}, counted from 0")
+        here = "" if count == len(kernel.candidates) else " whose 'if' holds here (--shape)"
+        raise UsageError(f"--config {config}: '{kernel.name}' has {count}{here}, counted from 0")
     if len(source.configs) < len(kernel.candidates):
         of = f"{len(source.configs)} of {len(kernel.candidates)} configs"
         comments.append(f"# {of}: of the others the 'if' does not hold here (--shape)")
@@ -292,7 +309,10 @@ def _constant(const: ir.Const, text: str) -> bool | int | float | str:
             return text
         case "str":
             return text
-    raise UsageError(f"--const {const.name}={text}: '{const.name}' is a {const.type}")
+    kind = {"bool": "true or false", "int": "an int", "dtype": "a dtype, such as f32"}.get(
+        const.type, f"a {const.type}"
+    )
+    raise UsageError(f"--const {const.name}={text}: '{const.name}' is {kind}")
 
 
 def _dump(value: object, indent: int = 0, label: str = "") -> Iterator[str]:

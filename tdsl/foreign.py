@@ -40,6 +40,7 @@ _INDICES = "a tile is its indices: 'n' in 'for n in N by BLOCK:', or after 'n = 
 _PROGRAM = "the grid gives each program its block: 'for m, n in grid(M by BLOCK_M, N by BLOCK_N):'"
 _SIZE = "a size has a name in the signature: 'x: f32[M, N]' gives 'M' and 'N'"
 _BY_NAME = "values line up by the names of their tiles; nothing is transposed, reshaped or broadcast"
+_CAST = "a cast is a call of the dtype: write 'f32(x)'"
 _LOAD = "write 'load A[m, n]'"
 _STORE = "write 'store C[m, n] = x'"
 _ACCUMULATE = "write 'accumulate C[m, n] += x'"
@@ -75,7 +76,7 @@ FOREIGN_FUNCTIONS: Mapping[str, str] = {
     "logical_and": "write '(x > 0) & (y > 0)'",
     "logical_or": "write '(x > 0) | (y > 0)'",
     "logical_not": "write '~(x > 0)'",
-    **dict.fromkeys(("cast", "astype"), "write 'f16(x)'"),
+    **dict.fromkeys(("cast", "astype"), _CAST),
     **dict.fromkeys(("ones", "ones_like"), "write 'full(m, n, value=1)'"),
     **dict.fromkeys(("empty", "zeros_like", "empty_like"), "write 'zeros(m, n)'"),
     "float": "write 'f32(x)', and 'inf' for infinity",
@@ -84,8 +85,7 @@ FOREIGN_FUNCTIONS: Mapping[str, str] = {
 
 # Of a value: 'x.NAME(...)' or 'x.NAME'. A method that is called as a function is needs no row.
 METHODS: Mapping[str, str] = {
-    "to": "write 'f16(x)'",
-    **dict.fromkeys(("type", "astype"), "write 'f16(x)'"),
+    **dict.fromkeys(("to", "type", "astype"), _CAST),
     **{name: f"write '{DTYPES[name]}(x)'" for name in ("half", "float", "double", "int", "long", "bfloat16")},
     **dict.fromkeys(("T", "mT", "t"), _BY_NAME),
     **dict.fromkeys(("shape", "size"), _SIZE),
@@ -110,7 +110,7 @@ VALUES: Mapping[str, str] = {
     "is": "write '==', and 'if bias:' for 'bias is not None'",
     "yield": "a template hands out values with 'store', a helper with 'return'",
     "await": "write the value itself",
-    "as": "a cast is 'f16(x)'",
+    "as": _CAST,
 }
 
 _KINDS = "a file holds 'template NAME(...)' and 'def NAME(x): return ...'"

@@ -567,7 +567,10 @@ def shown(value: object) -> str:
     if value is None:
         return "None"
     name = type(value).__name__
-    return f"{value!r} ({'an' if name[0] in 'aeiou' else 'a'} {name})"
+    text = repr(value)
+    if len(text) > 100 or "\n" in text:
+        return f"an object of type {name}"
+    return f"{text} ({'an' if name[0] in 'aeiou' else 'a'} {name})"
 
 
 def _either(choices: tuple[str, ...]) -> str:

@@ -152,6 +152,8 @@ def assert_fused(
     AssertionError with what differs, where it does first, and by how much, or with the kernels and what was
     not fused; and where a template is called but its reference was compiled, as on a CPU without the interpreter.
     """
+    if isinstance(args, torch.Tensor):
+        raise TypeError("args is a tensor: it takes all arguments together, such as (x,)")
     compiled = torch.compile(fn, fullgraph=True, dynamic=dynamic)
     first_args = copy_arguments(args)
     if dynamic is None:

@@ -103,8 +103,10 @@ def test_bad_usage_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "counted from 0" in usage_error(capsys, "show", MATMUL, "--config", "99")
     assert "has matmul" in usage_error(capsys, "show", MATMUL, "--template", "other")
     assert "attention, axpy" in usage_error(capsys, "demo", "nothing")
+    layer_norm = str(EXAMPLES / "layer_norm" / "layer_norm.tdsl")
+    assert "has 2 whose 'if' holds here" in usage_error(capsys, "show", layer_norm, "--config", "4")
     attention = str(EXAMPLES / "attention" / "attention.tdsl")
-    assert "'causal' is a bool" in usage_error(capsys, "show", attention, "--const", "causal=3")
+    assert "'causal' is true or false" in usage_error(capsys, "show", attention, "--const", "causal=3")
     assert "required: FILE" in usage_error(capsys, "check")
     usage_error(capsys)
 
@@ -122,6 +124,10 @@ def test_check_and_show_import_no_torch(tmp_path: Path) -> None:
         "assert not {'torch', 'triton', 'numpy', 'sympy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", probe, MATMUL], check=True, capture_output=True)
+
+
+def test_what_torch_is_imported_for_is_listed() -> None:
+    assert set(tdsl.__all__) <= set(dir(tdsl))
 
 
 def test_a_closed_pipe_is_quiet() -> None:

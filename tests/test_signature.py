@@ -69,6 +69,7 @@ def test_leading_dimensions_and_dtypes() -> None:
         ({"B": TensorInfo("f32", (16, 3))}, "'B' must be f16, as 'A' is; got f32[16, 3]"),
         ({"A": TensorInfo("bf16", (4, 16))}, "'A' must be f16 or f32; got bf16[4, 16]"),
         ({"B": 3}, "'B' must be a tensor, T[K, N]; got 3 (an int)"),
+        ({"B": [1.5] * 99}, "'B' must be a tensor, T[K, N]; got an object of type list"),
         ({"B": None}, "'B' must be a tensor, T[K, N]; got None"),
         ({"bias": f16(4)}, "'bias' must have shape [N] with N = 3 (from B); got f16[4]"),
         ({"scale": f16(1)}, "'scale' must be a float; got f16[1]"),

@@ -44,6 +44,11 @@ def test_too_many_kernels_are_named() -> None:
         testing.assert_fused(lambda x: torch.exp(x) + 1, (torch.randn(9, 7),), kernels=7)
 
 
+def test_one_tensor_is_no_list_of_arguments() -> None:
+    with pytest.raises(TypeError, match=r"such as \(x,\)"):
+        testing.assert_fused(lambda x: x + 1, torch.randn(9, 7))
+
+
 def test_a_wrong_result_is_placed() -> None:
     x = torch.arange(6.0).reshape(2, 3)
     with pytest.raises(

@@ -43,7 +43,8 @@ def fits(ctx: Context, variable: Variable, node: ast.Expr, value: ir.Expr, span:
                 f"'{name}' does not vary over {tiles}, and this value does",
                 Label(span=node.span, text=varies(value.type.tiles)),
                 declared,
-                help=f"reduce it, such as {reduced}, or start '{name}' with these tiles",
+                help=f"reduce it, such as {reduced}, or start '{name}' with these tiles: "
+                f"zeros({', '.join(tile.name for tile in value.type.tiles)})",
             )
         return False
     if not ctx.dtypes.keeps(type.dtype, value.type.dtype):

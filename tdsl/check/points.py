@@ -260,10 +260,12 @@ def _tensor(ctx: Context, ident: ast.Ident, verb: str) -> ir.Tensor | None:
         ctx.error(Code.BAD_POINT, ident.span, f"'{ident.name}' is an input; it cannot be written", help=help)
         return None
     if verb == "accumulate" and symbol.node.inout:
+        ctx.meant.add(ident.name)  # so that it is not one more mistake that it is never stored
         ctx.error(
             Code.BAD_POINT,
             ident.span,
             f"'accumulate' adds to an output, which starts at zero; '{ident.name}' is an 'inout' parameter",
+            help=f"write 'store {ident.name}[...] = load {ident.name}[...] + ...'",
         )
         return None
     return symbol.node

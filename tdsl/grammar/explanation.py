@@ -173,7 +173,8 @@ def _bare_name(error: LineError) -> Explanation | None:
         case "LSQB" if "AUGMENTED" in types:
             return Explanation(
                 message="a tensor is added to with 'accumulate'",
-                help=f"write 'accumulate {first}[...] += ...'",
+                help=f"write 'accumulate {first}[...] += ...', or of an 'inout' "
+                f"'store {first}[...] = load {first}[...] + ...'",
             )
         case "LSQB" if "EQUAL" in types:
             return Explanation(
@@ -298,7 +299,8 @@ def _equals(error: LineError) -> Explanation | None:
     if error.kind == "AUGMENTED" and first.type == "STORE" and "EQUAL" in expected:
         return Explanation(
             message=f"'store' writes, it has no '{bad}'",
-            help="write 'store NAME[...] = ...', or 'accumulate NAME[...] += ...'",
+            help="write 'store NAME[...] = ...', of an 'inout' 'store NAME[...] = load NAME[...] + ...', "
+            "or 'accumulate NAME[...] += ...'",
         )
     if error.kind == "AUGMENTED" and "EQUAL" in expected:
         return Explanation(message=f"'{bad}' changes a value that is there already", help="write '='")

@@ -38,7 +38,7 @@ def test_what_fits(check: Check) -> None:
         (
             "a = zeros(m)\na = zeros(m, n)",
             "axis-mismatch: 'a' does not vary over n, and this value does "
-            "(reduce it, such as sum(zeros(m, n), n), or start 'a' with these tiles)",
+            "(reduce it, such as sum(zeros(m, n), n), or start 'a' with these tiles: zeros(m, n))",
         ),
         (
             "a = zeros(m)\nfor k in N by 16:\n    a += load x[m, k]",
