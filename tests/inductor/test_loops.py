@@ -195,3 +195,17 @@ def test_loops_are_kept_where_nothing_is_fused(program, kernels, device):
     if device.type == "cuda" and program is needs_a_kernel_between:
         kernels += 1  # a scan is one, too
     assert_fused(program, (x, y), kernels=kernels)
+
+
+def merged_across(x):
+    w = opened(x.flatten(0, 1)).view(x.shape)
+    v = opened(w.flatten(1)).view(x.shape)
+    return w.transpose(0, 1).reshape(-1) * 2, v.transpose(0, 1).reshape(-1) * 2
+
+
+def test_loops_are_put_back_where_nothing_was_fused_after_all(device):
+    """What stays apart is the same work twice, and so one kernel's code, as long as its loops are the same."""
+    x, other = torch.randn(6, 10, 9, device=device), torch.randn(5, 4, 7, device=device)
+    assert_fused(
+        merged_across, (x,), kernels=3 if device.type == "cpu" else None, dynamic=True, also=[(other,)]
+    )

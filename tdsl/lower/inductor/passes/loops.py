@@ -39,10 +39,27 @@ from tdsl.lower.inductor.compat.uncounted_bytes import note_likely_bytes
 from tdsl.lower.inductor.explanation import obstacle
 
 
-def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
+def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> Callable[[], bool]:
     """The pass, on all nodes that may be fused with each other next. Loops stay as they are where nothing will come of
-    it: the node may be fused with others that have the same."""
+    it: the node may be fused with others that have the same. Gives what puts back, after the round, the loops of what
+    was not fused after all, and says whether there was any."""
     scheduler = V.graph.scheduler
+    before: dict[BaseSchedulerNode, list[tuple[SchedulerNode, LoopBody]]] = {}
+
+    def match(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
+        parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
+        before.setdefault(node, [(part, part._body) for part in parts if not part.is_template()])
+        match_loops(node, buffer, layout)
+
+    def put_back() -> bool:
+        apart = [node for node in before if scheduler.name_to_fused_node[node.get_first_name()] is node]
+        changed = [node for node in apart if any(part._body is not body for part, body in before[node])]
+        for node in changed:
+            for part, body in before[node]:
+                replace_loops(part, body)
+            _note_new_loops(node)
+        return bool(changed)
+
     for node in nodes:
         call = node.get_template_node()
         if not isinstance(call, TemplateCall):
@@ -56,7 +73,7 @@ def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
                 for dep in producer.read_writes.writes:
                     note_likely_bytes(dep)
                 if obstacle(producer, node) is None:
-                    match_loops(producer, tensor.get_name(), tensor.get_layout())
+                    match(producer, tensor.get_name(), tensor.get_layout())
                     # Its loops may be others now.
                     for dep in producer.read_writes.writes:
                         note_likely_bytes(dep)
@@ -68,7 +85,8 @@ def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
                 if isinstance(user.node, BaseSchedulerNode):
                     consumer = scheduler.name_to_fused_node[user.node.get_name()]
                     if _may_follow(node, consumer):
-                        match_loops(consumer, name, call.results[param].layout)
+                        match(consumer, name, call.results[param].layout)
+    return put_back
 
 
 def _is_for(node: BaseSchedulerNode, producer: BaseSchedulerNode) -> bool:
@@ -138,6 +156,11 @@ def match_loops(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
             return
         for part in parts:
             _walk(part, wanted, split)
+    _note_new_loops(node)
+
+
+def _note_new_loops(node: BaseSchedulerNode) -> None:
+    parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
     for part in parts:
         # Spelled as a call's own reads and writes are.
         device = part.get_device()
