@@ -134,3 +134,78 @@ def test_sizes_that_are_sums(name, dynamic, device):
     x, other = torch.randn(9, 11, 3, device=device), torch.randn(13, 8, 5, device=device)
     also = [(other,)] if dynamic else []
     assert_fused(lambda x: behind(pick(x * 2, 2)), (x,), dynamic=dynamic, also=also)
+
+
+# Loops stay as they are for a call that the work does not come into the kernel of.
+CLOSED = """
+template closed(x: f32[M, N]) -> y: f32[M, N]:
+    config BLOCK_M=16, BLOCK_N=16
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
+        v = load x[m, n] nofuse
+        store y[m, n] = v + 1 nofuse
+
+template open(x: f32[M, N]) -> y: f32[M, N]:
+    config BLOCK_M=16, BLOCK_N=16
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
+        store y[m, n] = load x[m, n] + 1
+"""
+
+
+@tdsl.template(source=CLOSED)
+def closed(x):
+    return x + 1
+
+
+@tdsl.template(source=CLOSED, name="open")
+def opened(x):
+    return x + 1
+
+
+def result_is_closed(x, y):
+    return opened(x) + closed(y).t()
+
+
+def read_by_others(x, y):
+    p = torch.sin(x)
+    return closed(p), opened(p.t()), p + 1
+
+
+def result_is_closed_to_a_chain(x, y):
+    d = closed(x).t() + y
+    return closed(d), d * 2
+
+
+def needs_a_kernel_between(x, y):
+    u = opened(y)
+    s = torch.cumsum(u, 0)
+    return opened(x) + u.t() * s.t(), s
+
+
+@pytest.mark.parametrize(
+    "program, kernels",
+    [
+        (result_is_closed, 2),
+        (read_by_others, 3),
+        (result_is_closed_to_a_chain, 3),
+        (needs_a_kernel_between, 2),  # and a call of cumsum
+    ],
+)
+def test_loops_are_kept_where_nothing_is_fused(program, kernels, device):
+    x, y = torch.randn(37, 53, device=device), torch.randn(53, 37, device=device)
+    if device.type == "cuda" and program is needs_a_kernel_between:
+        kernels += 1  # a scan is one, too
+    assert_fused(program, (x, y), kernels=kernels)
+
+
+def merged_across(x):
+    w = opened(x.flatten(0, 1)).view(x.shape)
+    v = opened(w.flatten(1)).view(x.shape)
+    return w.transpose(0, 1).reshape(-1) * 2, v.transpose(0, 1).reshape(-1) * 2
+
+
+def test_loops_are_put_back_where_nothing_was_fused_after_all(device):
+    """What stays apart is the same work twice, and so one kernel's code, as long as its loops are the same."""
+    x, other = torch.randn(6, 10, 9, device=device), torch.randn(5, 4, 7, device=device)
+    assert_fused(
+        merged_across, (x,), kernels=3 if device.type == "cpu" else None, dynamic=True, also=[(other,)]
+    )

@@ -174,15 +174,19 @@ def replace_loops(node: SchedulerNode, body: LoopBody) -> None:
     node._body, node._sizes = body, body.sizes
 
 
-def before_each_round(scheduler: Any, prepare: Callable[[Sequence[BaseSchedulerNode]], None]) -> None:
-    """Calls `prepare` with the nodes of each round of fusions. Inductor has a hook before the first one only."""
+def before_each_round(
+    scheduler: Any, prepare: Callable[[Sequence[BaseSchedulerNode]], Callable[[], bool]]
+) -> None:
+    """Calls `prepare` with the nodes of each round of fusions, and what it gives after the round: if that has put anything
+    back, the round goes on as things were. Inductor has a hook before the first one only."""
     fuse = scheduler.fuse_nodes_once
     if getattr(fuse, "prepares", None) is prepare:
         return
 
     def prepared(nodes: Any, *args: Any, **kwargs: Any) -> Any:
-        prepare(nodes)
-        return fuse(nodes, *args, **kwargs)
+        put_back = prepare(nodes)
+        fused = fuse(nodes, *args, **kwargs)
+        return fuse(fused, *args, **kwargs) if put_back() else fused
 
     prepared.prepares = prepare  # type: ignore[attr-defined]
     scheduler.fuse_nodes_once = prepared

@@ -36,11 +36,30 @@ from tdsl.lower.inductor.compat.names import (
     sympy_product,
 )
 from tdsl.lower.inductor.compat.uncounted_bytes import note_likely_bytes
+from tdsl.lower.inductor.explanation import obstacle
 
 
-def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
-    """The pass, on all nodes that may be fused with each other next."""
+def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> Callable[[], bool]:
+    """The pass, on all nodes that may be fused with each other next. Loops stay as they are where nothing will come of
+    it: the node may be fused with others that have the same. Gives what puts back, after the round, the loops of what
+    was not fused after all, and says whether there was any."""
     scheduler = V.graph.scheduler
+    before: dict[BaseSchedulerNode, list[tuple[SchedulerNode, LoopBody]]] = {}
+
+    def match(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
+        parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
+        before.setdefault(node, [(part, part._body) for part in parts if not part.is_template()])
+        match_loops(node, buffer, layout)
+
+    def put_back() -> bool:
+        apart = [node for node in before if scheduler.name_to_fused_node[node.get_first_name()] is node]
+        changed = [node for node in apart if any(part._body is not body for part, body in before[node])]
+        for node in changed:
+            for part, body in before[node]:
+                replace_loops(part, body)
+            _note_new_loops(node)
+        return bool(changed)
+
     for node in nodes:
         call = node.get_template_node()
         if not isinstance(call, TemplateCall):
@@ -49,17 +68,56 @@ def prepare_round(nodes: Sequence[BaseSchedulerNode]) -> None:
             buffer = scheduler.name_to_buf.get(tensor.get_name())
             if buffer is not None and tensor.get_name() in call.fusable_inputs:
                 producer = scheduler.name_to_fused_node[buffer.defining_op_name()]
-                match_loops(producer, tensor.get_name(), tensor.get_layout())
+                if not _is_for(node, producer):
+                    continue
+                for dep in producer.read_writes.writes:
+                    note_likely_bytes(dep)
+                if obstacle(producer, node) is None:
+                    match(producer, tensor.get_name(), tensor.get_layout())
+                    # Its loops may be others now.
+                    for dep in producer.read_writes.writes:
+                        note_likely_bytes(dep)
                 # The scheduler keeps out of a template what reads much, or calculates in f32, unless it is one of
                 # these. What a prologue costs is for `cost` to say, which the scheduling asks.
                 V.graph.invoke_quant_ops |= producer.get_operation_names()
-                for dep in producer.read_writes.writes:
-                    note_likely_bytes(dep)
-        for param, name in call.result_buffers.items():
+        for name, param in call.epilogue_fusable_outputs.items():
             for user in scheduler.name_to_buf[name].users:
                 if isinstance(user.node, BaseSchedulerNode):
                     consumer = scheduler.name_to_fused_node[user.node.get_name()]
-                    match_loops(consumer, name, call.results[param].layout)
+                    if _may_follow(node, consumer):
+                        match(consumer, name, call.results[param].layout)
+    return put_back
+
+
+def _is_for(node: BaseSchedulerNode, producer: BaseSchedulerNode) -> bool:
+    """Whether nobody but the call in `node` reads what `producer` makes: else it is in memory anyway."""
+    if producer.is_template() or producer.is_reduction():
+        return False
+    inside, last = producer.get_nodes(), producer.get_nodes()[-1]
+    return all(
+        user.node in inside or (part is last and user.node in node.get_nodes())
+        for part in inside
+        for buffer in part.get_outputs()
+        for user in buffer.users
+    )
+
+
+def _may_follow(node: BaseSchedulerNode, consumer: BaseSchedulerNode) -> bool:
+    """Whether a consumer may go behind the call in `node`, once its loops are the call's."""
+    if consumer.is_template() or consumer.is_reduction():
+        return False
+    scheduler, before = V.graph.scheduler, node.get_operation_names()
+    call = node.get_template_node()
+    assert isinstance(call, TemplateCall), "asked of template calls"
+    made = node.get_buffer_names() | set(call.result_buffers.values())
+    others = {dep.name for dep in consumer.unmet_dependencies if dep.name in scheduler.name_to_buf} - made
+    operations = [scheduler.name_to_buf[name].defining_op_name() for name in others]
+    if any(before & scheduler.name_to_fused_node[name].ancestors for name in operations):
+        return False  # another kernel has to run between the two
+    if scheduler.will_fusion_create_cycle(node, consumer):
+        return False
+    # In place, a place is only seen to be the same in the same loops.
+    return consumer.has_aliasing_or_mutation() or obstacle(node, consumer) is None
 
 
 def match_loops(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
@@ -98,6 +156,11 @@ def match_loops(node: BaseSchedulerNode, buffer: str, layout: Layout) -> None:
             return
         for part in parts:
             _walk(part, wanted, split)
+    _note_new_loops(node)
+
+
+def _note_new_loops(node: BaseSchedulerNode) -> None:
+    parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
     for part in parts:
         # Spelled as a call's own reads and writes are.
         device = part.get_device()
