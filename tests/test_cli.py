@@ -144,7 +144,12 @@ def test_a_closed_pipe_is_quiet() -> None:
 def test_ctrl_c_is_quiet(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.tdsl"
     os.mkfifo(pipe)
-    process = subprocess.Popen([*COMMAND, "check", str(pipe)], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*COMMAND, "check", str(pipe)],
+        stderr=subprocess.PIPE,
+        # What runs in the background of a shell has the signal ignored, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     writer = os.open(pipe, os.O_WRONLY)  # returns once the command reads
     time.sleep(0.1)
