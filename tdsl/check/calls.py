@@ -399,9 +399,8 @@ def _dot(ctx: Context, node: ast.Call) -> ir.Expr | None:
         return None
     (tile,) = shared
     categories = [ctx.dtypes.categories(side.type.dtype) for side in arguments]
-    same = (
-        left.type.dtype == right.type.dtype and not left.type.dtype.weak
-    )  # then they are alike in every call
+    # Then they are alike in every call.
+    same = left.type.dtype == right.type.dtype and not left.type.dtype.weak
     if not (same and 0 not in categories[0]) and categories not in ([{1}, {1}], [{2}, {2}]):
         _report_mixed(ctx, node, left, right)
         return None

@@ -33,9 +33,8 @@ class Report:
 
     def __init__(self) -> None:
         self._found: dict[tuple[Code, int, int], Diagnostic] = {}
-        self._missing: dict[
-            tuple[int, str], tuple[Code, int, int]
-        ] = {}  # by where its owner starts, and name
+        # By where its owner starts, and name.
+        self._missing: dict[tuple[int, str], tuple[Code, int, int]] = {}
         self.expanded = 0  # characters of helpers
 
     def add(self, diagnostic: Diagnostic) -> None:

@@ -286,12 +286,8 @@ def _fits(
 
 
 _ONTO = ("topk", "histogram")
-_CONTRACTED = {
-    "lhs": -1,
-    "lhs_scale": -1,
-    "rhs": -2,
-    "rhs_scale": -1,
-}  # by `dot_scaled`; `dot` has a built-in
+# By `dot_scaled`; `dot` has a built-in.
+_CONTRACTED = {"lhs": -1, "lhs_scale": -1, "rhs": -2, "rhs_scale": -1}
 
 
 def _seen(function: Function, name: str, value: ir.Expr, axis: ir.Expr | None) -> tuple[ir.Tile, ...]:

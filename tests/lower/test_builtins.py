@@ -28,6 +28,10 @@ from .launch import NAMES, Launch
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, in the interpreter")
 
+NUMBERS = [
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+]
 INF, NAN = float("inf"), float("nan")
 SPECIAL = [
     NAN,
@@ -112,17 +116,7 @@ def same(found, expected, name):
 
 @pytest.mark.parametrize(
     "dtype",
-    [
-        torch.float16,
-        torch.bfloat16,
-        torch.float32,
-        torch.float64,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-    ],
+    NUMBERS,
     ids=str,
 )
 def test_lane_by_lane(tmp_path: Path, dtype: torch.dtype) -> None:
@@ -216,17 +210,7 @@ template along(x: T[M, N]) -> (p: T[M], q: T[M, N], some: bool[M], every: bool[M
 
 @pytest.mark.parametrize(
     "dtype",
-    [
-        torch.float16,
-        torch.bfloat16,
-        torch.float32,
-        torch.float64,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-    ],
+    NUMBERS,
     ids=str,
 )
 def test_along_a_tile(tmp_path: Path, dtype: torch.dtype) -> None:

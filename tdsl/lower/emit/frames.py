@@ -91,7 +91,7 @@ class Frame:
 
     # The lines
 
-    def nothing(self, shape: Sequence[syntax.Part]) -> ast.expr:
+    def zero_index(self, shape: Sequence[syntax.Part]) -> ast.expr:
         """A block of zeros of the index's dtype."""
         return call("tl.zeros", block_shape(shape), triton_dtype(self.index_dtype))
 
@@ -102,7 +102,7 @@ class Frame:
         for name, dimension in zip(self.names, self.slot.dimensions, strict=True):
             if name is None:
                 continue
-            lines.append(assign(name, binary("+", self.nothing(shape), dimension.index)))
+            lines.append(assign(name, binary("+", self.zero_index(shape), dimension.index)))
             if self.is_spread and dimension.mask is not None:
                 lines.append(assign(f"{name}_mask", spread_mask(shape, dimension.mask)))
             if name in self.vectors:

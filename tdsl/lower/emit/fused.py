@@ -57,7 +57,7 @@ def fused_load(frame: Frame, read: Set[str], *, padded: bool, on_nvidia: bool) -
     """A load point with a prologue, which reads the names `read`. padded: it is 0 by itself in the lanes outside."""
     slot = frame.slot
     assert isinstance(slot, LoadSlot), "a prologue stands at a load point"
-    lines = [assign(frame.flat, binary("+", frame.nothing(slot.shape), slot.index))]
+    lines = [assign(frame.flat, binary("+", frame.zero_index(slot.shape), slot.index))]
     if frame.flat not in frame.names:
         lines += frame.index_lines()
     lines += frame.mask_lines()
@@ -82,7 +82,7 @@ def fused_store(frame: Frame, number: int, read: Set[str], *, on_nvidia: bool) -
     assert isinstance(slot, StoreSlot), "an epilogue stands at a store point"
     lines = frame.mask_lines()
     if not any(frame.names):
-        lines.append(assign(frame.flat, frame.nothing(slot.shape)))
+        lines.append(assign(frame.flat, frame.zero_index(slot.shape)))
     lines += frame.index_lines()
     return [assign(stored_value(number), as_read(slot, on_nvidia=on_nvidia)), *wanted(lines, read)]
 

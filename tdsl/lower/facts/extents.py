@@ -45,9 +45,8 @@ class Arithmetic:
         return python(self)
 
 
-Extent = (
-    int | str | Signed | Arithmetic
-)  # text is the name of an argument that is a size, and so no less than 0
+# Text is the name of an argument that is a size, and so no less than 0.
+Extent = int | str | Signed | Arithmetic
 
 
 def combine(op: str, left: Extent, right: Extent) -> Extent:

@@ -52,9 +52,8 @@ from tdsl.refusal import Reason
 
 _works: WeakKeyDictionary[BaseSchedulerNode, tuple[object, object, Work]] = WeakKeyDictionary()
 _calls: WeakKeyDictionary[BaseSchedulerNode, Call] = WeakKeyDictionary()
-_placements: WeakKeyDictionary[Call, dict[Any, Placement | Reason]] = (
-    WeakKeyDictionary()
-)  # of its works, and where
+# Of each call, by the works around it.
+_placements: WeakKeyDictionary[Call, dict[Any, Placement | Reason]] = WeakKeyDictionary()
 
 
 def is_call(node: BaseSchedulerNode) -> bool:

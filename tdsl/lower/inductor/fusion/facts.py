@@ -33,7 +33,7 @@ class Reach(Enum):
     """Whether the value that one store stores can be read where another is."""
 
     HERE = "lane by lane"
-    NOT_HELD = "both are in one block, but the program does not have the one where it has the other"
+    NOT_HELD = "the program does not have it there"
     ANOTHER_BLOCK = "a loop or a branch has one of the stores and not the other"
 
 
@@ -42,9 +42,8 @@ class Tensor:
     """What a call reads. Sizes and strides are in elements."""
 
     buffer: str
-    memory: frozenset[
-        str
-    ]  # the buffers in whose memory it lies: its own, and those that this one is a view of
+    # The buffers in whose memory it lies: its own, and those that this one is a view of.
+    memory: frozenset[str]
     size: tuple[sympy.Expr, ...]
     stride: tuple[sympy.Expr, ...]
     offset: sympy.Expr
@@ -107,9 +106,8 @@ class Target:
     memory: frozenset[str]  # as of a tensor
     scattered: bool  # to places that depend on data
     place: sympy.Expr
-    places_read: Mapping[
-        str, sympy.Expr
-    ]  # of each buffer that is read at one place: which, in the same loops
+    # Of each buffer that is read at one place: which, in the same loops.
+    places_read: Mapping[str, sympy.Expr]
     ranges: Mapping[sympy.Symbol, sympy.Expr]  # of the loops
 
 

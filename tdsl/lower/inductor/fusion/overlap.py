@@ -28,9 +28,8 @@ LIMIT = 10_000  # steps of the search; what people write takes a few
 
 Size = Any  # an integer, or a symbolic one
 
-Term = tuple[
-    int, float, float
-]  # a stride, and the least and the largest multiple of it: integers, or infinite
+# A stride, and the least and the largest multiple of it: integers, or infinite.
+Term = tuple[int, float, float]
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,8 @@ def place(call: Call, epilogues: Sequence[Work], prologues: Sequence[Work]) -> P
     """Where the works around `call` go, or why the first of them that can go nowhere cannot."""
     results = call.open_results()
     closed = {result.buffer: result.closed for result in call.results.values() if result.closed is not None}
-    home = {
-        buffer: {param} for buffer, param in results.items()
-    }  # behind which results each buffer is at hand
+    # Behind which results each buffer is at hand.
+    home = {buffer: {param} for buffer, param in results.items()}
     behind: dict[str, list[Work]] = {}
     results_read: dict[str, set[str]] = {}
     values_read: dict[str, dict[str, str]] = {}
@@ -104,10 +103,9 @@ def _home(call: Call, sources: set[str], work: Work) -> str | Reason:
     if sized:
         reach = {other: call.reach[sized[0], other] for other in sorted(sources - {sized[0]})}
         others = [other for other, its in reach.items() if its is not Reach.HERE]
-        apart = Reach.ANOTHER_BLOCK in reach.values()
-        why = Reach.ANOTHER_BLOCK.value if apart else "the program does not have it there"
+        why = Reach.ANOTHER_BLOCK if Reach.ANOTHER_BLOCK in reach.values() else Reach.NOT_HELD
         return Reason(
-            text=f"it needs {', '.join(map(repr, others))} where '{sized[0]}' is stored, and {why}",
+            text=f"it needs {', '.join(map(repr, others))} where '{sized[0]}' is stored, and {why.value}",
             help="leave out 'epilogue_subtile': a tile that is stored in parts has no other result beside it"
             if call.subtiled
             else "store both in one block, with the same leading subscripts",

@@ -63,8 +63,8 @@ from tdsl.lower.inductor.compat.names import (
 )
 from tdsl.lower.inductor.fusion.padding import PaddedLanes
 from tdsl.lower.inductor.fusion.placement import Placement
+from tdsl.lower.inductor.kernel.launching import compiled_launch
 from tdsl.lower.inductor.kernel.operators import Operators, prologue_operators
-from tdsl.lower.inductor.module import compiled_launch
 from tdsl.lower.inductor.recording import placed
 
 
@@ -99,13 +99,11 @@ class TemplateKernel(ExternalTritonTemplateKernel):
         self._frames: dict[str, Frame] = {}  # by Inductor's name of the slot
         self._frame: Frame | None = None  # of the slot that is being generated
         self._access: _Access | None = None  # the load that is being generated
-        self._numbers: dict[
-            int, int
-        ] = {}  # position of a fused store slot in the body -> Inductor's number of it
+        # Position of a fused store slot in the body -> Inductor's number of it.
+        self._numbers: dict[int, int] = {}
         self._padded: set[str] = set()  # points where the prologue is 0 outside by itself
-        self._lanes: dict[
-            str, PaddedLanes
-        ] = {}  # what is known of the lanes outside, by Inductor's name of the load's slot
+        # What is known of the lanes outside, by Inductor's name of the load's slot.
+        self._lanes: dict[str, PaddedLanes] = {}
         self.inductor_meta: dict[str, Any] = {}
 
     def get_index_dtype_as_torch_dtype(self) -> torch.dtype:
@@ -243,7 +241,7 @@ class TemplateKernel(ExternalTritonTemplateKernel):
             if frame.flat not in frame.names and any(frame.names):
                 contiguous = sympy_dot(ir.FlexibleLayout.contiguous_strides(lengths), indices)
                 flat = texpr(self.rename_indexing(contiguous))
-                spread = "" if frame.is_spread else f"{printed(frame.nothing(slot.shape))} + "
+                spread = "" if frame.is_spread else f"{printed(frame.zero_index(slot.shape))} + "
                 self.body.writeline(f"{frame.flat} = {spread}{flat}")
             value = self._value(stored_value(number), slot.dtype)
             if buffer not in V.graph.removed_buffers:
