@@ -652,6 +652,12 @@ def _() -> Iterator[None]:
         yield
 
 
+@fault("a number computed on the host is no less than 0, as sizes are")
+def _() -> Iterator[None]:
+    with mock.patch.object(bindings.Sizes, "scalar", bindings.Sizes.extent):
+        yield
+
+
 @fault("sizes of a launch rounded towards zero")
 def _() -> Iterator[None]:
     def printed(old: Any, extent: Any) -> str:

@@ -32,6 +32,14 @@ FLOAT8 = ("f8e4m3", "f8e5m2")
 EAGER = {"edited", "resized"}  # what can be wrong there that cannot elsewhere
 COST = 40  # programs of one launch, about
 
+# Numbers that a program calculates from a size, of either sign; all but the first are computed on the host.
+HOST_SIZES = [
+    "3 - {0}",
+    *("({0} - 9) // 2", "(9 - {0}) // 2", "({0} - 30) // 4", "{0} // -5"),
+    *("(5 - {0}) % 4", "({0} - 30) % -7", "{0} % -3"),
+    *("max({0} - 30, -3)", "min({0} // 2 - 9, 2)"),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
@@ -772,9 +780,7 @@ class Builder:
         shaped = [value for value in self.values[-4:] if value.dims]
         if param.free and shaped and self.rng.random() < 0.4:
             size = f"{self.rng.choice(shaped).name}.shape[-1]"
-            return self.rng.choice(
-                [f"({size} - 9) // 2", f"(5 - {size}) % 4", f"({size} - 30) % -7", f"3 - {size}"]
-            )
+            return self.rng.choice(HOST_SIZES).format(size)
         if self.rng.random() < 0.6 or not isinstance(param.value, int | float):
             return repr(param.value)
         name = f"x{len(self.inputs)}"

@@ -487,7 +487,9 @@ class Scene:
         match kind:
             case "int":
                 name = self.param("int", lambda: draft.scalar("int", rng.choice([3, -2, 7]), free=True))
-                test = rng.choice(["{} > 2", "{} % 3 == 1", "{} // 2 < 0", "not {} > 2"])
+                test = rng.choice(
+                    ["{} > 2", "{} % 3 == 1", "{} // 2 < 0", "not {} > 2", "{} % -4 < -1", "{} // -3 > 0"]
+                )
                 return test.format(name), test.format(name)
             case "flag":
                 name = self.param("flag", lambda: draft.tensor([], "i32", 2))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tdsl
 from tdsl.testing import load_module
 
 t = load_module(Path(__file__).with_name("templates.py"))
@@ -35,3 +36,35 @@ def test_a_dynamic_scalar():
     x, w = randn(5, 40), randn(40)
     for eps in (1e-5, 1e-3, 0.1):
         torch.testing.assert_close(compiled(x, w, eps), rn.reference(x, w, eps) * 2)
+
+
+SIGN = """
+template signed(a: f32[M], d: int) -> y: f32[M]:
+    for m in grid(M):
+        store y[m] = load a[m] + f32(d // 2) * 100 + f32(d % 5)
+"""
+
+
+@tdsl.template(source=SIGN)
+def signed(a: torch.Tensor, d: int) -> torch.Tensor:
+    return a + d // 2 * 100 + d % 5
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda n: (n - 30) % -7,
+        lambda n: (n - 30) // 4,
+        lambda n: n // -5,
+        lambda n: min(n // 2 - 9, 2),
+        lambda n: 3 - n,
+        lambda n: (n - 9) // 2 * 3,
+    ],
+)
+def test_a_number_calculated_of_sizes_has_a_sign(number):
+    """Inductor's symbol for what it computes on the host is one of a size, which is never negative."""
+    a, first = randn(3), randn(8)
+    torch._dynamo.mark_dynamic(first, 0)
+    compiled = torch.compile(lambda a, x: signed(a, number(x.shape[0])), fullgraph=True)
+    for x in (first, randn(13), randn(41)):
+        torch.testing.assert_close(compiled(a, x), signed.reference(a, number(x.shape[0])))

@@ -37,8 +37,19 @@ class Sizes:
         self.hints: dict[str, int] = {}
         self._guarded: dict[sympy.Expr, int] = {}
 
+    def scalar(self, value: int | sympy.Expr) -> Extent:
+        """An integer that a caller passes, of any sign."""
+        extent = self.extent(value)
+        # Inductor's symbol for what it computes on the host is one of a size, and so never negative.
+        expr = V.graph.sizevars.simplify(sympy.sympify(value))
+        return (
+            extent
+            if isinstance(extent, int) or _is_polynomial(expr) or expr.is_nonnegative
+            else _signed(extent)
+        )
+
     def extent(self, value: int | sympy.Expr) -> Extent:
-        """The integer, or arithmetic over size arguments."""
+        """A size: the integer, or arithmetic over size arguments."""
         expr = V.graph.sizevars.simplify(sympy.sympify(value))
         expr = sympy.sympify(self._guarded.get(expr, expr))
         if expr.is_Integer:
@@ -85,6 +96,11 @@ class Sizes:
             strides=tuple(map(self.extent, layout.stride)),
             offset=self.extent(layout.offset),
         )
+
+
+def _signed(extent: Extent) -> Extent:
+    assert isinstance(extent, str | Signed), "what is no polynomial is one argument"
+    return Signed(extent) if isinstance(extent, str) else extent
 
 
 def index_dtype(layouts: Iterable[Layout]) -> str:

@@ -140,7 +140,7 @@ def _scalar(value: Any, sizes: Sizes) -> int | float | bool | str | Signed | Ari
         if value.is_Integer or value.is_Float:
             return _plain(value)
         if value.is_integer:
-            return sizes.extent(value)
+            return sizes.scalar(value)
         assert value.is_Symbol, "Inductor computes a float on the host and names it"
         return sizes.symbol(value)
     assert isinstance(value, int | float), "the meta function has seen a number"
