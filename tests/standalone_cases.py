@@ -1,0 +1,242 @@
+"""What kernels without tdsl are run on, and what they mean: for `test_standalone.py`, and a script of its own.
+
+    python -I tests/standalone_cases.py FOLDER    prints a line for each case: its name, and 'right' or what is wrong
+
+The script imports no tdsl, and cannot: a file in the folder has all that its kernel needs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Case(NamedTuple):
+    """A template (of an example, or of the golden behind `golden/`), the options of `tdsl show --standalone`, the sizes
+    of some calls, their arguments, and what the kernel means."""
+
+    template: str
+    options: str
+    sizes: Sequence[tuple[int, ...]]
+    arguments: Callable[..., tuple[Any, ...]]
+    reference: Callable[..., Any]
+
+
+def randn(*shape: int, dtype: str = "float32") -> Any:
+    import torch
+
+    return torch.randn(shape).to(getattr(torch, dtype))
+
+
+def whole(high: int, *shape: int, dtype: str = "int64", low: int = 0) -> Any:
+    import torch
+
+    return torch.randint(low, high, shape).to(getattr(torch, dtype))
+
+
+def matmul(A: Any, B: Any) -> Any:
+    return (A.float() @ B.float()).to(A.dtype)
+
+
+def apart(matrix: Any) -> Any:
+    """The same numbers, every second in memory, and transposed."""
+    import torch
+
+    wide = torch.full((matrix.shape[1], 2 * matrix.shape[0]), float("nan")).to(matrix.dtype).T[::2]
+    return wide.copy_(matrix)
+
+
+def attention(q: Any, k: Any, v: Any, scale: float, causal: bool = False) -> Any:
+    import torch
+
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+
+
+def layer_norm(x: Any, w: Any, b: Any, eps: float) -> Any:
+    import torch
+
+    y = torch.nn.functional.layer_norm(x, x.shape[-1:], w, b, eps)
+    return y, x.mean(-1), (x.var(-1, correction=0) + eps).rsqrt()
+
+
+def rms_norm(x: Any, w: Any, eps: float) -> Any:
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * w
+
+
+def embed(ids: Any, table: Any) -> Any:
+    import torch
+
+    inside = (ids >= 0) & (ids < len(table))
+    return torch.where(inside[:, None], table[torch.where(inside, ids, 0)], 0)
+
+
+def int4_matmul(A: Any, Q: Any, S: Any, G: int) -> Any:
+    import torch
+
+    shifts = torch.arange(0, 32, 4, dtype=torch.int32)
+    weights = ((Q[:, None, :] >> shifts[:, None]) & 15) - 8
+    return A @ (weights.flatten(0, 1).to(A.dtype) * S.repeat_interleave(G, 0))
+
+
+def swiglu(x: Any, gate: Any, up: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.silu(x @ gate) * (x @ up)
+
+
+def blur(x: Any) -> Any:
+    import torch
+
+    padded = torch.nn.functional.pad(x, (1, 1))
+    return padded[:-2] + padded[2:]
+
+
+def branches(x: Any, limit: int, mode: str) -> Any:
+    v = x * 2
+    return v + limit if limit > 4 else -v if limit > 2 else v
+
+
+def router(x: Any, i: Any) -> Any:
+    import torch
+
+    best, where_best = x.topk(4, dim=1)
+    inside = (i >= 0) & (i < x.shape[1])
+    one = torch.where(inside, x.gather(1, torch.where(inside, i, 0)[:, None])[:, 0], -1)
+    soft = torch.softmax(x.float(), 1)
+    return best, where_best.int(), (where_best > 3).sum(0).int(), one, soft
+
+
+def scaled(x: Any, w: Any) -> Any:
+    return x * w, x.float().amin(1)
+
+
+def top(x: Any) -> Any:
+    return x.amax(-1), x.argmax(-1).int(), x.float().mean(-1)
+
+
+def unpack(Q: Any, s: Any) -> Any:
+    import torch
+
+    shifts = torch.arange(0, 32, 4, dtype=torch.int32)
+    return (((Q[:, None, :] >> shifts[:, None]) & 15) - 8).flatten(0, 1) * s[:, None]
+
+
+CASES = {
+    "attention": Case(
+        "attention",
+        "--shape D=16 --dtype T=f32 --config 4",
+        [(1, 2, 70, 33), (2, 1, 5, 64)],
+        lambda b, h, m, n: (randn(b, h, m, 16), randn(b, h, n, 16), randn(b, h, n, 16), 0.3),
+        attention,
+    ),
+    "attention_causal": Case(
+        "attention",
+        "--shape D=8 --dtype T=f32 --const causal=true",
+        [(1, 2, 70)],
+        lambda b, h, m: (*(randn(m, h, b, 8).transpose(0, 2) for _ in range(3)), 0.3, True),
+        attention,
+    ),
+    "axpy": Case("axpy", "", [(1100,), (3,)], lambda n: (randn(n), randn(2 * n)[::2], 3), lambda y, x, a: y + a * x),
+    "embed": Case("embed", "--dtype T=f16", [(7, 5, 33)], lambda r, v, n: (whole(v + 2, r, low=-2), randn(v, n, dtype="float16")), embed),
+    "int4_matmul": Case(
+        "int4_matmul",
+        "--const G=32 --dtype T=f32",
+        [(9, 50, 96), (33, 7, 32)],
+        lambda m, n, k: (randn(m, k), whole(2**31, k // 8, n, dtype="int32", low=-(2**31)), randn(k // 32, n), 32),
+        int4_matmul,
+    ),
+    "layer_norm": Case(
+        "layer_norm", "--shape N=50 --dtype T=f32", [(3, 7), (1, 1)], lambda a, b: (randn(a, b, 50), randn(50), randn(50), 1e-5), layer_norm
+    ),
+    "layer_norm_plain": Case(
+        "layer_norm", "--shape N=50 --dtype T=f32 --without b", [(5,)], lambda a: (randn(50, a).T, randn(50), None, 1e-5), layer_norm
+    ),
+    "matmul": Case("matmul", "--dtype T=f32", [(70, 90, 50), (1, 3, 300)], lambda m, k, n: (randn(m, k), apart(randn(k, n))), matmul),
+    "matmul_f16": Case(
+        "matmul", "--dtype T=f16 --config 7 --index i64", [(70, 90, 50)], lambda m, k, n: (randn(m, k, dtype="float16"), randn(n, k, dtype="float16").T), matmul
+    ),
+    "matmul_subtiles": Case("matmul", "--dtype T=f32 --config 1", [(130, 33, 270)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
+    "rms_norm": Case("rms_norm", "--shape N=70 --dtype T=f32", [(3, 5), (1, 1)], lambda a, b: (randn(a, b, 70), randn(70), 1e-5), rms_norm),
+    "softmax": Case("softmax", "--shape N=33 --dtype T=f32", [(3, 5)], lambda a, b: (randn(a, b, 33),), lambda x: x.softmax(-1)),
+    "softmax_long": Case("softmax", "--shape N=20000 --dtype T=f32 --config 0", [(2,)], lambda a: (randn(a, 20000),), lambda x: x.softmax(-1)),
+    "swiglu": Case("swiglu", "--dtype T=f32", [(70, 40, 50)], lambda m, k, n: (randn(m, k), randn(k, n), randn(k, n)), swiglu),
+    "accumulate": Case("golden/accumulate", "", [(70, 90)], lambda m, n: (randn(m, n),), lambda x: x.sum(0)),
+    "branches": Case("golden/branches", "--const mode=two", [(0, 130), (3, 130), (2**40, 5)], lambda limit, n: (randn(n), limit, "two"), branches),
+    "edges": Case("golden/edges", "", [(1,), (300,)], lambda n: (randn(n),), blur),
+    "epilogue_subtile": Case(
+        "golden/epilogue_subtile", "--shape N=256 --dtype T=f32 --config 0", [(100,), (3,)], lambda m: (randn(m, 256), randn(256)), scaled
+    ),
+    "gather": Case("golden/gather", "--dtype T=f32", [(7, 5, 33)], lambda r, v, n: (whole(v + 2, r, low=-2), randn(v, n)), embed),
+    "inout": Case("golden/inout", "", [(1100,)], lambda n: (randn(2 * n)[::2], randn(n), 0.1), lambda y, x, a: y + a * x),
+    "lanes": Case("golden/lanes", "--shape N=50 --dtype T=f32", [(9,), (16,)], lambda m: (randn(m, 50), whole(60, m, low=-5)), router),
+    "loop_sum": Case("golden/loop_sum", "--shape N=100", [(64,), (5,)], lambda m: (randn(m, 100),), lambda x: x.exp().sum(1)),
+    "matmul_even": Case("golden/matmul_even", "--shape M=128 N=64 K=64 --dtype T=f32", [(128, 64, 64)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
+    "matmul_open": Case("golden/matmul_open", "--dtype T=f32", [(70, 3, 90), (0, 4, 5), (4, 0, 5)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
+    "nofuse": Case("golden/nofuse", "", [(130,)], lambda n: (randn(n),), lambda x: x + 1),
+    "odd_names": Case("golden/odd_names", "", [(130,)], lambda n: (randn(n), randn(n)), lambda x, y: x * y),
+    "optional": Case("golden/optional", "--dtype T=f16", [(300,)], lambda n: (randn(n, dtype="float16"), randn(n, dtype="float16")), lambda x, b: x + b),
+    "part_of_a_dimension": Case("golden/part_of_a_dimension", "", [(70,)], lambda m: (randn(m, m),), lambda x: x.tril().sum(1)),
+    "persistent": Case("golden/persistent", "--dtype T=f32 --config 1", [(100, 33, 270), (1, 1, 1)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
+    "persistent_tuned": Case("golden/persistent", "--dtype T=f32", [(100, 33, 270)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
+    "reduce_ragged": Case("golden/reduce_ragged", "--shape N=70 --dtype T=f32", [(3, 2), (1, 1)], lambda a, b: (randn(a, b, 70),), top),
+    "running_sum": Case("golden/running_sum", "--shape N=50", [(5,)], lambda m: (randn(m, 50),), lambda x: x.cumsum(1)),
+    "tma": Case(
+        "golden/tma", "--dtype T=f32", [(70, 33, 90)], lambda m, k, n: (randn(m, k), randn(k, n), randn(n)), lambda A, B, s: matmul(A, B) * s
+    ),
+    "triton_call": Case("golden/triton_call", "", [(130,)], lambda n: (randn(n),), lambda x: (x.sin(), x.exp2())),
+    "tune": Case("golden/tune", "", [(3000,)], lambda n: (randn(n),), lambda x: x * 2),
+    "unpack": Case(
+        "golden/unpack", "", [(64, 33), (8, 1)], lambda k, n: (whole(2**31, k // 8, n, dtype="int32", low=-(2**31)), randn(k)), unpack
+    ),
+}  # fmt: skip
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compare(case: Case, path: Path, device: str) -> None:
+    """Raises AssertionError where a call of the file's launcher differs from its reference."""
+    import torch
+
+    text = path.read_text(encoding="utf-8")
+    launch = getattr(load(path), text.partition(":")[0].removeprefix('"""'))
+    for sizes in case.sizes:
+        given = case.arguments(*sizes)
+        wanted = case.reference(*given)
+        moved = [value.to(device) if isinstance(value, torch.Tensor) and device != "cpu" else value for value in given]
+        got = launch(*moved)
+        # What writes in place returns nothing, and its first argument is what the reference returns.
+        got = moved[0] if got is None else got
+        pairs = zip(got, wanted, strict=True) if isinstance(got, tuple) else [(got, wanted)]
+        for ours, theirs in pairs:
+            tolerance = 2e-2 if theirs.dtype == torch.float16 else 1e-4
+            torch.testing.assert_close(ours.cpu(), theirs, rtol=tolerance, atol=tolerance)
+
+
+def main(folder: Path) -> None:
+    sys.modules["tdsl"] = None  # type: ignore[assignment]
+    import torch
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for path in sorted(folder.glob("*.py")):
+        try:
+            compare(CASES[path.stem], path, device)
+        except Exception as error:
+            traceback.print_exc()
+            print(f"{path.stem} {type(error).__name__}: {' '.join(str(error).split())}")
+        else:
+            print(f"{path.stem} right")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
