@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tdsl import ir
@@ -96,7 +96,8 @@ def check_written(name, written, /, **others):
 
 
 class Launcher:
-    """`environment`: what is known of the call: the sizes that are fixed, dtypes, constants."""
+    """`environment`: what is known of the call: the sizes that are fixed, dtypes, constants. `functions`: names that the
+    file has already. `not_interpreted`: why Triton's interpreter must not run the kernel, if it must not."""
 
     def __init__(
         self,
@@ -104,7 +105,11 @@ class Launcher:
         source: TritonSource,
         environment: Environment,
         arguments: Sequence[str],
+        functions: Collection[str],
+        not_interpreted: str | None,
     ) -> None:
+        self.functions = functions
+        self.not_interpreted = not_interpreted
         self.kernel = kernel
         self.source = source
         self.arguments = arguments
@@ -140,7 +145,12 @@ class Launcher:
 
     def _check_names(self) -> None:
         """An author's names are the launcher's; ours must not be among them."""
-        ours = {*TAKEN, self.name, self.kernel.name}
+        ours = {*TAKEN, *self.functions}
+        if self.kernel.name in ours:
+            raise _error(
+                self.kernel, f"a standalone file has a '{self.kernel.name}' of its own", "rename the template"
+            )
+        ours |= {self.name, self.kernel.name}
         ours |= {f"{word}_{name}" for name in self.kernel.dims for word in ("size", "rest")}
         ours |= {f"flat_{name}" for name in self.passed}
         for item in (*self.kernel.params, *self.kernel.outputs):
@@ -210,6 +220,8 @@ class Launcher:
         self.lines += [f"if not ({condition}):", f"    raise {error}({message})"]
 
     def _check_arguments(self) -> None:
+        if self.not_interpreted is not None:
+            self.lines += ["if INTERPRETED:", f"    raise NotImplementedError({self.not_interpreted!r})"]
         for param in self.kernel.params:
             name = param.name
             match param:
@@ -278,8 +290,11 @@ class Launcher:
                 found = ir.solved_for(dim)
                 if found is not None and found[0] not in self.sizes:
                     name, factor, offset = found
-                    left = quote("{0} - {1}", quote(self._shape(param, axis)), offset)
-                    self._size(name, syntax.printed(quote("{0} // {1}", left, factor)))
+                    size = quote(self._shape(param, axis))
+                    size = quote("{0} - {1}", size, offset) if offset else size
+                    self._size(
+                        name, syntax.printed(quote("{0} // {1}", size, factor) if factor > 1 else size)
+                    )
                     what = f"'{param.name}' must have {dim.span.text} in dimension {axis}"
                     self._unless(
                         f"size_{name} >= 0",

@@ -34,6 +34,7 @@ from tdsl.version import __version__
 RUNTIME = Path(__file__).parent.parent / "runtime"
 # What Triton's interpreter keeps as bits, and calculates with as if they were integers.
 NOT_INTERPRETED = NARROW_FLOATS | {"bf16"}
+SWITCH = 'INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"'
 _REMARK = re.compile(r"  # type: ignore\[[\w, -]+\]")
 
 
@@ -49,21 +50,22 @@ def file_text(
 
     Raises TdslError for what only tdsl's own launch can do.
     """
-    launcher = Launcher(kernel, source, environment, arguments)
-    launching = launcher.text()
-    used = set(_names(source))
-    functions = _closure("intrinsics.py", [name for name in INTRINSICS if name in used])
-    plain = [name for name in INTRINSICS if name in used and name in FOR_HIP]
-    functions |= _closure("intrinsics.py", [FOR_HIP[name] for name in plain])
     bound = bind(kernel, binding)
+    used = set(_names(source))
+    called = [name for name in INTRINSICS if name in used]
+    plain = [name for name in called if name in FOR_HIP]
+    functions = _closure("intrinsics.py", [*called, *(FOR_HIP[name] for name in plain)])
+    libdevice = _libdevice(source, functions.values())
+    launcher = Launcher(kernel, source, environment, arguments, functions, _not_interpreted(bound))
+    launching = launcher.text()
     parts = [
-        _documentation(kernel, launcher) + "\n\n" + _imports(launching),
-        _libdevice(source, functions.values()),
-        *(_without_remarks(text) for text in functions.values()),
+        "\n\n".join([_documentation(kernel, launcher), _imports(kernel, bool(libdevice)), SWITCH]),
+        libdevice,
+        *(_REMARK.sub("", text) for text in functions.values()),
         _chosen(plain),
         _kernel(source, _arguments(bound, arguments), launcher.name),
         *(text for name, text in CHECKS.items() if name in launcher.checks),
-        _refused(bound, launching),
+        launching,
     ]
     return "\n\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -104,12 +106,17 @@ def _documentation(kernel: ir.Kernel, launcher: Launcher) -> str:
     return '"""' + text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\n"""'
 
 
-def _imports(launching: str) -> str:
-    standard = "import math\nimport os" if "math." in launching else "import os"
-    return (
-        f"{standard}\n\nimport torch\nimport triton\nimport triton.language as tl\n\n"
-        'INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"'
+def _imports(kernel: ir.Kernel, libdevice: bool) -> str:
+    rest = any(
+        isinstance(dim, ir.RestDim)
+        for item in kernel.params
+        if isinstance(item, ir.Tensor)
+        for dim in item.dims
     )
+    lines = [*(["import math"] if rest else []), "import os", "", "import torch", "import triton"]
+    lines += ["import triton.language as tl"]
+    lines += ["from triton.language.extra import libdevice"] if libdevice else []
+    return "\n".join(lines)
 
 
 def _names(source: TritonSource) -> Iterator[str]:
@@ -163,11 +170,6 @@ def _closure(file: str, names: Iterable[str]) -> dict[str, str]:
     return {name: text for name, text in known.items() if name in wanted}
 
 
-def _without_remarks(text: str) -> str:
-    """What only a type checker reads goes."""
-    return _REMARK.sub("", text)
-
-
 def _chosen(plain: Sequence[str]) -> str:
     """NVIDIA's instructions are neither AMD's nor the interpreter's."""
     if not plain:
@@ -177,7 +179,7 @@ def _chosen(plain: Sequence[str]) -> str:
 
 
 def _libdevice(source: TritonSource, functions: Iterable[str]) -> str:
-    """Its import, and what stands for it in Triton's interpreter, which has none."""
+    """What stands for it in Triton's interpreter, which has none."""
     trees = [*_trees(source), *map(ast.parse, functions)]
     used = {
         node.attr
@@ -205,10 +207,7 @@ def _libdevice(source: TritonSource, functions: Iterable[str]) -> str:
         "libdevice = Libdevice()",
     ]
     stand_in = "\n\n".join(_without_annotations(text) for text in inside)
-    return (
-        "from triton.language.extra import libdevice\n\n"
-        "if INTERPRETED:  # Triton's interpreter has none of these; PyTorch has\n" + indent(stand_in, "    ")
-    )
+    return f"if INTERPRETED:  # Triton's interpreter has no libdevice: these are PyTorch's\n{indent(stand_in, '    ')}"
 
 
 def _without_annotations(text: str) -> str:
@@ -257,14 +256,10 @@ def _config(config: Config) -> str:
     return f"triton.Config({dict(config.constants)!r}{given})"
 
 
-def _refused(bound: BoundKernel, launching: str) -> str:
-    """The launcher; where Triton's interpreter would calculate something else, it says so there."""
+def _not_interpreted(bound: BoundKernel) -> str | None:
     kernel = bound.kernel
     types = [node.dtype for node in (*kernel.params, *kernel.outputs) if isinstance(node, ir.Tensor)]
     types += [node.type.dtype for node in ir.walk(kernel) if isinstance(node, ir.Typed)]
     narrow = {bound.dtype(dtype) for dtype in types if "~str" not in dtype.names} & NOT_INTERPRETED
-    if not narrow:
-        return launching
     said = f"Triton's interpreter does not calculate in {', '.join(sorted(narrow))}: run this on a GPU"
-    head, documentation, rest = launching.partition('    """\n')
-    return f"{head}{documentation}    if INTERPRETED:\n        raise NotImplementedError({said!r})\n{rest}"
+    return said if narrow else None

@@ -1,6 +1,6 @@
 """What kernels without tdsl are run on, and what they mean: for `test_standalone.py`, and a script of its own.
 
-    python -I tests/standalone_cases.py FOLDER    prints a line for each case: its name, and 'right' or what is wrong
+    python -I tests/standalone/cases.py FOLDER    prints a line for each case: its name, and 'right' or what is wrong
 
 The script imports no tdsl, and cannot: a file in the folder has all that its kernel needs.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
-    """A template (of an example, or of the golden behind `golden/`), the options of `tdsl show --standalone`, the sizes
+    """A template (of an example, of the golden behind `golden/`, of `templates.tdsl` behind `own/`), the options of `tdsl show --standalone`, the sizes
     of some calls, their arguments, and what the kernel means."""
 
     template: str
@@ -100,14 +100,24 @@ def branches(x: Any, limit: int, mode: str) -> Any:
     return v + limit if limit > 4 else -v if limit > 2 else v
 
 
-def router(x: Any, i: Any) -> Any:
+def functions(x: Any, z: Any, i: Any) -> Any:
     import torch
 
-    best, where_best = x.topk(4, dim=1)
-    inside = (i >= 0) & (i < x.shape[1])
-    one = torch.where(inside, x.gather(1, torch.where(inside, i, 0)[:, None])[:, 0], -1)
-    soft = torch.softmax(x.float(), 1)
-    return best, where_best.int(), (where_best > 3).sum(0).int(), one, soft
+    c = (x > 0.5).int() + 2 * (x >= 0.25).int() + 4 * (x < -1).int()
+    return x.tanh() + z.erf() + torch.atan2(x, z) + x.round(), x // z + x % z, c, i.abs(), x.abs()
+
+
+def along(x: Any) -> Any:
+    return x.amax(1), x.argmax(1).int(), x.argmin(1).int(), x.prod(1)
+
+
+def with_nan(x: Any) -> Any:
+    x[0, 3] = float("nan")
+    return x
+
+
+def groups(x: Any, B: int, w: Any) -> Any:
+    return x.unflatten(0, (-1, B)).sum(1) * w
 
 
 def scaled(x: Any, w: Any) -> Any:
@@ -172,7 +182,6 @@ CASES = {
     ),
     "gather": Case("golden/gather", "--dtype T=f32", [(7, 5, 33)], lambda r, v, n: (whole(v + 2, r, low=-2), randn(v, n)), embed),
     "inout": Case("golden/inout", "", [(1100,)], lambda n: (randn(2 * n)[::2], randn(n), 0.1), lambda y, x, a: y + a * x),
-    "lanes": Case("golden/lanes", "--shape N=50 --dtype T=f32", [(9,), (16,)], lambda m: (randn(m, 50), whole(60, m, low=-5)), router),
     "loop_sum": Case("golden/loop_sum", "--shape N=100", [(64,), (5,)], lambda m: (randn(m, 100),), lambda x: x.exp().sum(1)),
     "matmul_even": Case("golden/matmul_even", "--shape M=128 N=64 K=64 --dtype T=f32", [(128, 64, 64)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
     "matmul_open": Case("golden/matmul_open", "--dtype T=f32", [(70, 3, 90), (0, 4, 5), (4, 0, 5)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
@@ -192,6 +201,23 @@ CASES = {
     "unpack": Case(
         "golden/unpack", "", [(64, 33), (8, 1)], lambda k, n: (whole(2**31, k // 8, n, dtype="int32", low=-(2**31)), randn(k)), unpack
     ),
+    "functions": Case(
+        "own/functions", "", [(130,)], lambda n: (randn(n), randn(n), whole(2**15, n, dtype="int16", low=-(2**15))), functions
+    ),
+    "along": Case("own/along", "--shape N=21", [(5,), (1,)], lambda m: (with_nan(randn(m, 21)),), along),
+    "double": Case(
+        "own/double", "", [(70,)], lambda n: (randn(n, dtype="float64"), randn(), 0.1), lambda x, s, step: x * step + s.double()
+    ),
+    "windows": Case(
+        "own/windows", "--const out=f16", [(70,), (1,)],
+        lambda n: (randn(n), __import__("torch").float16, 3), lambda x, out, scale: ((x[:-1] + x[1:]) * scale).to(out),
+    ),
+    "groups": Case("own/groups", "", [(12, 3, 33), (5, 1, 3)], lambda m, b, n: (randn(m, n), b, randn(m // b, n)), groups),
+    "add_rows": Case("own/add_rows", "", [(2, 3, 33)], lambda a, b, n: (randn(a, b, n), randn(b, a, n).transpose(0, 1)), lambda y, x: y + x),
+    "parts": Case(
+        "own/parts", "", [(6, 70), (4, 1)], lambda m, n: (randn(m, n), randn(m // 4 + 1, n), 2), lambda x, q, k: x[::4] + q[: -(-len(x) // 4)] + k
+    ),
+    "ranks": Case("own/ranks", "", [(5,), (0,)], lambda n: (randn(n), randn()), lambda x, lr: (x * lr, x.sum())),
 }  # fmt: skip
 
 
@@ -212,14 +238,17 @@ def compare(case: Case, path: Path, device: str) -> None:
     for sizes in case.sizes:
         given = case.arguments(*sizes)
         wanted = case.reference(*given)
-        moved = [value.to(device) if isinstance(value, torch.Tensor) and device != "cpu" else value for value in given]
+        moved = [
+            value.to(device) if isinstance(value, torch.Tensor) and device != "cpu" else value
+            for value in given
+        ]
         got = launch(*moved)
         # What writes in place returns nothing, and its first argument is what the reference returns.
         got = moved[0] if got is None else got
         pairs = zip(got, wanted, strict=True) if isinstance(got, tuple) else [(got, wanted)]
         for ours, theirs in pairs:
-            tolerance = 2e-2 if theirs.dtype == torch.float16 else 1e-4
-            torch.testing.assert_close(ours.cpu(), theirs, rtol=tolerance, atol=tolerance)
+            tolerance = {torch.float16: 2e-2, torch.float64: 1e-14}.get(theirs.dtype, 1e-4)
+            torch.testing.assert_close(ours.cpu(), theirs, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def main(folder: Path) -> None:
