@@ -1,6 +1,7 @@
 """What kernels without tdsl are run on, and what they mean: for `test_standalone.py`, and a script of its own.
 
-    python -I tests/standalone/cases.py FOLDER    prints a line for each case: its name, and 'right' or what is wrong
+    python -I tests/standalone/cases.py FOLDER            prints a line for each case: its name, and 'right' or what is wrong
+    python -I tests/standalone/cases.py FOLDER compile    compiles what would be launched, for a GPU, instead
 
 The script imports no tdsl, and cannot: a file in the folder has all that its kernel needs.
 """
@@ -229,12 +230,16 @@ def load(path: Path) -> Any:
     return module
 
 
+def name_in(path: Path) -> str:
+    """The launcher's: the first word of the file."""
+    return path.read_text(encoding="utf-8").partition(":")[0].removeprefix('"""')
+
+
 def compare(case: Case, path: Path, device: str) -> None:
     """Raises AssertionError where a call of the file's launcher differs from its reference."""
     import torch
 
-    text = path.read_text(encoding="utf-8")
-    launch = getattr(load(path), text.partition(":")[0].removeprefix('"""'))
+    launch = getattr(load(path), name_in(path))
     for sizes in case.sizes:
         given = case.arguments(*sizes)
         wanted = case.reference(*given)
@@ -251,7 +256,40 @@ def compare(case: Case, path: Path, device: str) -> None:
             torch.testing.assert_close(ours.cpu(), theirs, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def main(folder: Path) -> None:
+def compile_launches(case: Case, path: Path) -> None:
+    """Compiles to machine code for a GPU that need not be there what each of the launcher's calls would launch."""
+    import torch
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from triton.compiler import compile as compiled
+    from triton.runtime.autotuner import Autotuner
+    from triton.runtime.jit import JITFunction, mangle_type
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        values = dict(zip(self.arg_names, args, strict=False)) | kwargs
+        constants = {p.name: values[p.name] for p in self.params if p.is_constexpr}
+        programs = grid(constants) if callable(grid) else grid
+        assert len(programs) == 1 and programs[0] >= 1
+        signature = {
+            p.name: "constexpr" if p.is_constexpr else p.annotation_type or mangle_type(values[p.name])
+            for p in self.params
+        }
+        options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
+        compiled(ASTSource(self, signature, constants), target=GPUTarget("cuda", 90, 32), options=options)
+
+    def run_all(self: Any, *args: Any, **kwargs: Any) -> None:
+        assert len(self.configs) > 1
+        for config in (self.configs[0], self.configs[-1]):
+            self.fn.run(*args, **kwargs, **config.all_kwargs())
+
+    JITFunction.run, Autotuner.run = run, run_all  # type: ignore[method-assign]
+    module = load(path)
+    module.check_device = lambda **tensors: None
+    torch.cuda.get_device_properties = lambda device: type("", (), {"multi_processor_count": 132})  # type: ignore[assignment]
+    getattr(module, name_in(path))(*case.arguments(*case.sizes[0]))
+
+
+def main(folder: Path, compiling: bool) -> None:
     sys.modules["tdsl"] = None  # type: ignore[assignment]
     import torch
 
@@ -259,7 +297,10 @@ def main(folder: Path) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for path in sorted(folder.glob("*.py")):
         try:
-            compare(CASES[path.stem], path, device)
+            if compiling:
+                compile_launches(CASES[path.stem], path)
+            else:
+                compare(CASES[path.stem], path, device)
         except Exception as error:
             traceback.print_exc()
             print(f"{path.stem} {type(error).__name__}: {' '.join(str(error).split())}")
@@ -268,4 +309,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), "compile" in sys.argv[2:])

@@ -6,11 +6,14 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
-from tdsl import cli
+import tdsl
+from tdsl import cli, testing
 from tests.standalone.cases import CASES
 
 HERE = Path(__file__).parent
@@ -38,18 +41,56 @@ def run(*command: str, interpreted: bool = True) -> subprocess.CompletedProcess[
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("standalone")
     for name, case in CASES.items():
         write(folder / f"{name}.py", *options_of(case.template), *shlex.split(case.options))
-    done = run(str(HERE / "cases.py"), str(folder))
+    return folder
+
+
+def outcomes(*command: str, interpreted: bool) -> dict[str, str]:
+    done = run(str(HERE / "cases.py"), *command, interpreted=interpreted)
     assert done.returncode == 0, done.stderr
     return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_runs_without_tdsl(case: str, outcomes: dict[str, str]) -> None:
-    assert outcomes[case] == "right"
+def test_run_without_tdsl(files: Path) -> None:
+    """In Triton's interpreter, or on a GPU where there is one."""
+    found = outcomes(str(files), interpreted=not torch.cuda.is_available())
+    assert found == dict.fromkeys(CASES, "right")
+
+
+# Each way of writing something down; the rest takes a minute.
+COMPILED = (
+    "add_rows",
+    "axpy",
+    "double",
+    "functions",
+    "matmul_subtiles",
+    "parts",
+    "persistent_tuned",
+    "windows",
+)
+
+
+@pytest.mark.parametrize(
+    "names", [COMPILED, pytest.param(tuple(CASES), marks=pytest.mark.full)], ids=["few", "all"]
+)
+def test_compile_for_a_gpu(files: Path, tmp_path: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (tmp_path / f"{name}.py").symlink_to(files / f"{name}.py")
+    assert outcomes(str(tmp_path), "compile", interpreted=False) == dict.fromkeys(names, "right")
+
+
+def test_random_numbers_are_those_of_the_template(tmp_path: Path) -> None:
+    write(tmp_path / "numbers.py", OWN, "--template", "numbers")
+    alone = testing.load_module(tmp_path / "numbers.py")
+    template = tdsl.template(OWN, name="numbers")(_numbers)
+    seed = torch.arange(70, device=testing.device()) % 3
+    assert all(torch.equal(*pair) for pair in zip(alone.numbers(seed), template(seed), strict=True))
+
+
+def _numbers(seed): ...
 
 
 def test_each_example_and_golden_is_run() -> None:
