@@ -1,9 +1,9 @@
-"""The shell: `tdsl check`, `tdsl show`, `tdsl demo`.
+"""The shell: `tdsl check`, `tdsl show`, `tdsl package`, `tdsl demo`.
 
     $ tdsl check matmul.tdsl
     matmul.tdsl: matmul: prologues at A, B; epilogues at C
 
-Exit codes: 0, 1 for a wrong template, 2 for a wrong command line. Only `demo` imports torch.
+Exit codes: 0, 1 for a wrong template, 2 for a wrong command line. Only `package` and `demo` import torch.
 """
 
 from __future__ import annotations
@@ -120,6 +120,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("-o", "--output", metavar="FILE", help="with --standalone: the file to write")
     show.set_defaults(command=_show)
+
+    package = commands.add_parser(
+        "package", help="write a Python package of templates, checked and tuned, for where they are used"
+    )
+    package.add_argument(
+        "source", metavar="SOURCE", help="a Python file that decorates templates, or a folder of them"
+    )
+    package.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="where the package is written to"
+    )
+    package.add_argument(
+        "--name", metavar="NAME", help="the package's name: that of the file or folder unless given"
+    )
+    package.add_argument("--wheel", action="store_true", help="also build a wheel of it, in FOLDER/dist")
+    package.add_argument("--version", default="0.1.0", help="the wheel's version, 0.1.0 unless given")
+    package.set_defaults(command=_package)
 
     demo = commands.add_parser("demo", help="run an example fused and compare it with PyTorch")
     demo.add_argument("name", nargs="?", default="matmul", metavar="NAME", help="matmul unless given")
@@ -413,6 +429,25 @@ def _dump(value: object, indent: int = 0, label: str = "") -> Iterator[str]:
             yield f"{start}none"
         case _:
             yield f"{start}{value!r}"
+
+
+# package
+
+
+def _package(options: argparse.Namespace) -> int:
+    from tdsl import packaging
+
+    output = Path(options.output)
+    try:
+        made = packaging.write(Path(options.source), output, options.name, options.version)
+        folder = output / made.folder.name
+        print(f"{folder}: {', '.join(made.templates)}; winners of {made.winners} tunings")
+        if options.wheel:
+            print(output / "dist" / packaging.wheel(output).name)
+    except packaging.PackagingError as error:
+        print(f"tdsl package: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 # demo
