@@ -20,6 +20,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,9 @@ from tdsl.version import __version__
 if TYPE_CHECKING:
     from tdsl.api import Template
 
-# Only what is imported says that a package is one of ours, which may be written again.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "_tdsl", ".*")
+
+TAKEN = sys.stdlib_module_names | {"torch", "triton", "tdsl", "lark", "numpy"}
 
 PYPROJECT = """\
 [build-system]
@@ -43,6 +45,7 @@ build-backend = "hatchling.build"
 name = "{name}"
 version = "{version}"
 description = "Kernel templates: {templates}"
+requires-python = ">=3.10"
 dependencies = ["tdsl>={tdsl}"]
 
 [tool.hatch.build]
@@ -87,6 +90,10 @@ def write(source: Path, output: Path, name: str | None = None, version: str = "0
     name = name or source.stem
     if not name.isidentifier():
         raise PackagingError(f"'{name}' is no name of a package: give one with --name")
+    if name in TAKEN or name in sys.modules:
+        raise PackagingError(
+            f"there is a module '{name}' already, which it would hide: give another name with --name"
+        )
     folder = output.resolve() / name
     if folder == source or source in folder.parents or folder in source.parents:
         raise PackagingError(f"{folder} and {source} lie within one another: give another folder with -o")
@@ -143,7 +150,7 @@ def _copy_module(source: Path, folder: Path, name: str) -> None:
     folder.mkdir(parents=True)
     shutil.copy(source, folder / "__init__.py")
     for template in _templates_in([module]):
-        text = Path(template.template.source.name)
+        text = Path(template.template.source.name).resolve()
         if text.suffix == ".tdsl":  # else its text is in the module
             if not text.is_relative_to(source.parent):
                 raise PackagingError(f"{source.name} reads {text}, which is not below its folder")
@@ -154,10 +161,6 @@ def _copy_module(source: Path, folder: Path, name: str) -> None:
 
 def _templates(folder: Path, name: str) -> list[Template]:
     """The templates of a package that was just written, each once."""
-    if importlib.util.find_spec(name) is not None:
-        raise PackagingError(
-            f"there is a module '{name}' already, which it would hide: give another name with --name"
-        )
     sys.path.insert(0, str(folder.parent))
     importlib.invalidate_caches()
     try:
@@ -171,7 +174,7 @@ def _templates(folder: Path, name: str) -> list[Template]:
     if not found:
         raise PackagingError(f"{name} has no template: nothing is decorated with @tdsl.template")
     for template in found:
-        text = Path(template.template.source.name)
+        text = Path(template.template.source.name).resolve()
         if text.suffix == ".tdsl" and not text.is_relative_to(folder):
             raise PackagingError(
                 f"'{template.template.name}' is read from {text}, which is not in the package"
@@ -226,13 +229,18 @@ def _describe(folder: Path, templates: Sequence[Template]) -> int:
 
 def _probe(folder: Path, name: str) -> None:
     path = os.pathsep.join([str(folder.parent), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, name],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=folder.parent,
-    )
+    with tempfile.TemporaryDirectory() as cache:  # what was parsed on this machine before does not count
+        settings = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "TORCHINDUCTOR_CACHE_DIR": cache}
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, name],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            cwd=folder.parent,
+        )
+    if "import of lark halted" in done.stderr:
+        raise PackagingError(
+            "a template is made that no module has a name for, and would be parsed: give it one"
+        )
     if done.returncode:
         raise PackagingError(f"what was written cannot be imported:\n{done.stderr}")
