@@ -267,11 +267,17 @@ def compile_launches(case: Case, path: Path) -> None:
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         values = dict(zip(self.arg_names, args, strict=False)) | kwargs
-        constants = {p.name: values[p.name] for p in self.params if p.is_constexpr}
+        # An integer that is 1 is a constant for Triton.
+        fixed = {
+            p.name
+            for p in self.params
+            if p.is_constexpr or (type(values[p.name]) is int and values[p.name] == 1)
+        }
+        constants = {name: values[name] for name in fixed}
         programs = grid(constants) if callable(grid) else grid
         assert len(programs) == 1 and programs[0] >= 1
         signature = {
-            p.name: "constexpr" if p.is_constexpr else p.annotation_type or mangle_type(values[p.name])
+            p.name: "constexpr" if p.name in fixed else p.annotation_type or mangle_type(values[p.name])
             for p in self.params
         }
         options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
@@ -286,7 +292,8 @@ def compile_launches(case: Case, path: Path) -> None:
     module = load(path)
     module.check_device = lambda **tensors: None
     torch.cuda.get_device_properties = lambda device: type("", (), {"multi_processor_count": 132})  # type: ignore[assignment]
-    getattr(module, name_in(path))(*case.arguments(*case.sizes[0]))
+    for sizes in {case.sizes[0], case.sizes[-1]}:
+        getattr(module, name_in(path))(*case.arguments(*sizes))
 
 
 def main(folder: Path, compiling: bool) -> None:

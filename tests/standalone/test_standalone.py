@@ -173,7 +173,7 @@ with torch.no_grad():
     parts(x.clone().requires_grad_(), q, 1)
 y = torch.randn(2, 3, 5)
 says("shares memory with 'x'", add_rows, y[:1], y[:1])
-says("several of its elements are one", add_rows, y[:1, :1].expand(2, 3, 5), y)
+says("several of its elements may be one", add_rows, y[:1, :1].expand(2, 3, 5), y)
 says("leading dimensions are not one in memory", add_rows, y.transpose(0, 1), y.transpose(0, 1).clone())
 says("written for out=torch.float16; got torch.float32", windows, torch.randn(3), torch.float32, 1)
 says("with a size S from 0; got [0]", windows, torch.randn(0), torch.float16, 1)

@@ -80,7 +80,7 @@ def check_written(name, written, /, **others):
     reach = 0
     for stride, size in sorted((stride, size) for size, stride in zip(written.shape, written.stride()) if size > 1):
         if stride <= reach:
-            raise ValueError(f"'{name}' is written to, and several of its elements are one; pass a clone")
+            raise ValueError(f"'{name}' is written to, and several of its elements may be one; pass a clone")
         reach += (size - 1) * stride
 
     def ends(tensor):
