@@ -23,13 +23,14 @@ import torch
 from torch import SymFloat, SymInt, Tensor
 from torch.compiler import is_compiling
 
-from tdsl import ir, pipeline
+from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.gradients import Backward
 from tdsl.identity import own_digest
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import stored
 from tdsl.operators import Reference, argument_error, check_call, operator_of, refusing_operator
+from tdsl.packaged import kernel_of
 from tdsl.signature import shown, wanted
 from tdsl.source import Source
 
@@ -59,8 +60,11 @@ def template(
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
         wanted = name or function.__name__
-        key = (own_digest(), sys.version, text.name, text.text, wanted)
-        return Template(stored(key, lambda: pipeline.load(text, wanted)), function)
+        kernel = kernel_of(text, wanted, function.__globals__)
+        if kernel is None:
+            key = (own_digest(), sys.version, text.name, text.text, wanted)
+            kernel = stored(key, lambda: _load(text, wanted))
+        return Template(kernel, function)
 
     return decorate
 
@@ -301,6 +305,12 @@ def _is_empty(function: Reference) -> bool:
         and (step.opname == "RETURN_VALUE" or step.argval is None)
         for step in steps
     )
+
+
+def _load(source: Source, name: str) -> ir.Kernel:
+    from tdsl.pipeline import load  # which imports the parser
+
+    return load(source, name)
 
 
 def _read(path: str | os.PathLike[str], function: Reference) -> Source:

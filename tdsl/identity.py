@@ -37,10 +37,11 @@ _INSTALLED = tuple(
 
 @functools.cache
 def own_digest() -> str:
-    """Of tdsl itself: its version, and for whoever works on it, its text."""
+    """Of tdsl itself: its version, and for whoever works on it, its text. A wheel has the same as a checkout."""
     whole = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*")):
-        if file.suffix in (".py", ".lark"):
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*")):
+        if file.suffix in (".py", ".lark") and file.relative_to(package).parts[0] != "_examples":
             whole.update(file.read_bytes())
     return whole.hexdigest()
 
