@@ -19,6 +19,13 @@ def embed(ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return torch.where(inside[:, None], table[ids.clamp(0, rows - 1)], 0)
 
 
+@tdsl.template("embed.tdsl")
+def embed_backward(grad: torch.Tensor, ids: torch.Tensor, V: int) -> torch.Tensor:
+    inside = (ids >= 0) & (ids < V)
+    rows = grad.new_zeros(V + 1, grad.shape[1], dtype=torch.float32)  # the last one is of what is outside
+    return rows.index_add(0, torch.where(inside, ids, V), grad.float())[:V]
+
+
 def program(
     ids: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:

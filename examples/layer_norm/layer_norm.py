@@ -25,6 +25,28 @@ def layer_norm(
     return y.to(x.dtype), mean, rstd
 
 
+@tdsl.template("layer_norm.tdsl")
+def layer_norm_backward(
+    grad: torch.Tensor,
+    grad_mean: torch.Tensor | None,
+    grad_rstd: torch.Tensor | None,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g, inv = grad.float(), rstd[..., None]
+    unit = (x.float() - mean[..., None]) * inv
+    along_mean = (g * w).sum(-1, keepdim=True) * inv
+    along_unit = (g * w * unit).sum(-1, keepdim=True) * inv
+    if grad_mean is not None:
+        along_mean = along_mean - grad_mean[..., None]
+    if grad_rstd is not None:
+        along_unit = along_unit + grad_rstd[..., None] * inv.square()
+    dx = g * w * inv - (along_mean + unit * along_unit) / x.shape[-1]
+    return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0), g.flatten(0, -2).sum(0)
+
+
 def program(
     x: torch.Tensor, gain: torch.Tensor, w: torch.Tensor, b: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -17,6 +17,17 @@ def rms_norm(x: torch.Tensor, w: torch.Tensor, eps: float) -> torch.Tensor:
     return (v * torch.rsqrt(v.square().mean(-1, keepdim=True) + eps) * w).to(x.dtype)
 
 
+@tdsl.template("rms_norm.tdsl")
+def rms_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, w: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    v, g = x.float(), grad.float()
+    inv = torch.rsqrt(v.square().mean(-1, keepdim=True) + eps)
+    unit = v * inv
+    dx = inv * (g * w - unit * (g * w * unit).mean(-1, keepdim=True))
+    return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0)
+
+
 def program(x: torch.Tensor, w: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     return rms_norm(F.gelu(x), w, 1e-6) * gate
 

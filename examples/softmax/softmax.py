@@ -15,6 +15,12 @@ def softmax(x: torch.Tensor) -> torch.Tensor:
     return torch.softmax(x.float(), -1).to(x.dtype)
 
 
+@tdsl.template("softmax.tdsl")
+def softmax_backward(grad: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    g, p = grad.float(), y.float()
+    return (p * (g - (g * p).sum(-1, keepdim=True))).to(y.dtype)
+
+
 def program(logits: torch.Tensor, temperature: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     return torch.where(keep, softmax(logits / temperature), 0)
 

@@ -16,6 +16,15 @@ def swiglu(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tenso
     return F.silu(x @ gate) * (x @ up)
 
 
+@tdsl.template("swiglu.tdsl")
+def swiglu_backward(
+    grad: torch.Tensor, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    dy, g, u = grad.float(), (x @ gate).float(), (x @ up).float()
+    s = torch.sigmoid(g)
+    return (dy * u * s * (1 + g * (1 - s))).to(x.dtype), (dy * g * s).to(x.dtype)
+
+
 def program(
     x: torch.Tensor, scale: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, residual: torch.Tensor
 ) -> torch.Tensor:

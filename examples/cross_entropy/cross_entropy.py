@@ -1,0 +1,66 @@
+"""The loss of capped logits, each token with a weight of its own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+import tdsl
+from tdsl import testing
+
+device = testing.device()  # without a GPU it switches Triton's interpreter on, so before Triton is imported
+
+
+@tdsl.template("cross_entropy.tdsl")
+def cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, ignore_index: int = -100
+) -> tuple[torch.Tensor, torch.Tensor]:
+    v = logits.float()
+    loss = F.cross_entropy(v, target, ignore_index=ignore_index, reduction="none")
+    return loss, torch.logsumexp(v, -1)
+
+
+@tdsl.template("cross_entropy.tdsl")
+def cross_entropy_backward(
+    grad: torch.Tensor,
+    grad_lse: torch.Tensor | None,
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    lse: torch.Tensor,
+    ignore_index: int = -100,
+) -> torch.Tensor:
+    g = torch.where(target == ignore_index, 0, grad)
+    total = g if grad_lse is None else g + grad_lse
+    hit = torch.arange(logits.shape[1], device=target.device) == target[:, None]
+    p = torch.exp(logits.float() - lse[:, None])
+    return (p * total[:, None] - torch.where(hit, g[:, None], 0)).to(logits.dtype)
+
+
+def program(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    loss, _ = cross_entropy(30 * torch.tanh(logits / 30), target)
+    return loss * weight
+
+
+def inputs() -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    gpu = device.type == "cuda"
+    rows, vocabulary = (1000, 128_256) if gpu else (9, 70)
+    dtype = torch.bfloat16 if gpu else torch.float32
+    target = torch.randint(0, vocabulary, (rows,), device=device)
+    target[::4] = -100
+    return (
+        torch.randn(rows, vocabulary, device=device, dtype=dtype),
+        target,
+        torch.rand(rows, device=device),
+    )
+
+
+def main() -> testing.Report:
+    """Compile `program` for this machine's GPU, or for Triton's interpreter, and compare with PyTorch."""
+    report = testing.assert_fused(program, inputs())
+    print(report)
+    return report
+
+
+if __name__ == "__main__":
+    main()
