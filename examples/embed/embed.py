@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import tdsl
@@ -24,6 +26,11 @@ def embed_backward(grad: torch.Tensor, ids: torch.Tensor, V: int) -> torch.Tenso
     inside = (ids >= 0) & (ids < V)
     rows = grad.new_zeros(V + 1, grad.shape[1], dtype=torch.float32)  # the last one is of what is outside
     return rows.index_add(0, torch.where(inside, ids, V), grad.float())[:V]
+
+
+def embed_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    table = inputs.table
+    return {"table": embed_backward(grads.y, inputs.ids, table.shape[0]).to(table.dtype)}
 
 
 def program(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -44,7 +46,8 @@ def gqa_backward_kv(
     p = torch.exp(masked_scores(q, wide_k, scale, causal) - lse[..., None])
     ds = p * (grad.float() @ wide_v.mT - delta[..., None]) * scale
     dk, dv = ds.mT @ q.float(), p.mT @ grad.float()
-    return tuple(each.unflatten(1, heads).sum(2).to(k.dtype) for each in (dk, dv))  # type: ignore[return-value]
+    dk, dv = (each.unflatten(1, heads).sum(2).to(k.dtype) for each in (dk, dv))
+    return dk, dv
 
 
 @tdsl.template("gqa.tdsl")
@@ -61,6 +64,16 @@ def gqa_backward_q(
     k, v = (each.repeat_interleave(q.shape[1] // each.shape[1], 1).float() for each in (k, v))
     p = torch.exp(masked_scores(q, k, scale, causal) - lse[..., None])
     return (p * (grad.float() @ v.mT - delta[..., None]) * scale @ k).to(q.dtype)
+
+
+def gqa_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    q, k, v, scale, causal = inputs.q, inputs.k, inputs.v, inputs.scale, inputs.causal
+    delta = (grads.o.float() * outputs.o).sum(-1)
+    if grads.lse is not None:
+        delta = delta - grads.lse
+    dk, dv = gqa_backward_kv(grads.o, delta, q, k, v, outputs.lse, scale, causal)
+    dq = gqa_backward_q(grads.o, delta, q, k, v, outputs.lse, scale, causal)
+    return {"q": dq, "k": dk, "v": dv}
 
 
 def program(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -45,6 +47,12 @@ def layer_norm_backward(
         along_unit = along_unit + grad_rstd[..., None] * inv.square()
     dx = g * w * inv - (along_mean + unit * along_unit) / x.shape[-1]
     return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0), g.flatten(0, -2).sum(0)
+
+
+def layer_norm_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    x, w = inputs.x, inputs.w
+    dx, dw, db = layer_norm_backward(grads.y, grads.mean, grads.rstd, x, w, outputs.mean, outputs.rstd)
+    return {"x": dx, "w": dw.to(w.dtype), "b": db.to(w.dtype)}
 
 
 def program(

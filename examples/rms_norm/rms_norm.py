@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -26,6 +28,11 @@ def rms_norm_backward(
     unit = v * inv
     dx = inv * (g * w - unit * (g * w * unit).mean(-1, keepdim=True))
     return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0)
+
+
+def rms_norm_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    dx, dw = rms_norm_backward(grads.y, inputs.x, inputs.w, inputs.eps)
+    return {"x": dx, "w": dw.to(inputs.w.dtype)}
 
 
 def program(x: torch.Tensor, w: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import tdsl
@@ -23,6 +25,15 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
 @tdsl.template("rope.tdsl")
 def rope_backward(grad: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     return (grad * cos.unsqueeze(-3) - rotate_half(grad * sin.unsqueeze(-3))).to(grad.dtype)
+
+
+def rope_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    x, cos, sin, g = inputs.x, inputs.cos, inputs.sin, grads.y
+    return {
+        "x": rope_backward(g, cos, sin).to(x.dtype),
+        "cos": (g * x).sum(1).sum_to_size(cos.shape),
+        "sin": (g * rotate_half(x)).sum(1).sum_to_size(sin.shape),
+    }
 
 
 def program(
