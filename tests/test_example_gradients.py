@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tdsl import testing
+from tdsl import operators, testing
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DEVICE = testing.device()
@@ -78,6 +78,15 @@ def name_of(case: Any) -> str | None:
     return case.__name__ if callable(case) else str(case) if isinstance(case, tuple) else None
 
 
+def drawn(make: Callable[..., Arguments], sizes: tuple[Any, ...], dtype: torch.dtype) -> Arguments:
+    torch.manual_seed(0)
+    return make(lambda *shape: torch.randn(shape, device=DEVICE, dtype=dtype), *sizes)
+
+
+def differentiable(inputs: Arguments) -> list[str]:
+    return [name for name, value in inputs.items() if torch.is_tensor(value) and value.is_floating_point()]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("make", "sizes", "triton"), CASES, ids=name_of)
 def test_is_the_gradient(
@@ -87,13 +96,14 @@ def test_is_the_gradient(
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    torch.manual_seed(0)
     name = make.__name__
     example = testing.load_module(EXAMPLES / name / f"{name}.py")
     monkeypatch.setitem(sys.modules, name, example)  # Dynamo looks for the globals of what it inlines there
     template, gradient = getattr(example, name), getattr(example, f"{name}_gradient")
-    inputs = make(lambda *shape: torch.randn(shape, device=DEVICE, dtype=dtype), *sizes)
-    wanted = [key for key, value in inputs.items() if torch.is_tensor(value) and value.is_floating_point()]
+    inputs = drawn(make, sizes, dtype)
+    for each in differentiable(inputs):
+        inputs[each].requires_grad_()
+    wanted = differentiable(inputs)
     names = [output.name for output in template.template.outputs]
     forward = template(*inputs.values())
     outputs = forward if isinstance(forward, tuple) else (forward,)
@@ -113,3 +123,45 @@ def test_is_the_gradient(
 
     report = testing.assert_fused(called, (inputs, list(outputs), grads), kernels=None, reference=autograd)
     assert report.triton == triton
+
+
+FIRST = {make.__name__: (make, sizes, triton) for make, sizes, triton in reversed(CASES)}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_it_is_what_autograd_takes(name: str) -> None:
+    """Eager and compiled, where nobody asks for the gradient of any but the first output."""
+    make, sizes, triton = FIRST[name]
+    template = getattr(testing.load_module(EXAMPLES / name / f"{name}.py"), name)
+    inputs = drawn(make, sizes, torch.float32)
+    torch._dynamo.reset()
+
+    def program(*args: Any) -> torch.Tensor:
+        found = template(*args)
+        return (found if torch.is_tensor(found) else found[0]).sin()
+
+    def gradients(program: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
+        wanted = {key: inputs[key].detach().requires_grad_() for key in differentiable(inputs)}
+        return list(torch.autograd.grad(program(*(inputs | wanted).values()).sum(), list(wanted.values())))
+
+    with operators.reference_gradients():
+        expected = gradients(program)
+    torch.testing.assert_close(gradients(program), expected, atol=2e-5, rtol=2e-5)
+    compiled = testing.count_kernels(lambda: gradients(torch.compile(program, fullgraph=True)))
+    torch.testing.assert_close(compiled.result, expected, atol=2e-5, rtol=2e-5)
+    forward, backward = (
+        [line for line in text.splitlines() if line.startswith("def triton_")] for text in compiled.code
+    )
+    assert len(forward) == 1 and f"_{name}_" in forward[0]
+    assert len(backward) == triton and all(f"_{name}_backward" in line for line in backward)
+
+
+def test_angles_without_a_gradient_cost_nothing() -> None:
+    template = testing.load_module(EXAMPLES / "rope" / "rope.py").rope
+    x, cos, sin = drawn(rope, (2, 3, 35, 24, ()), torch.float32).values()
+    x.requires_grad_()
+    compiled = testing.count_kernels(
+        lambda: torch.autograd.grad(torch.compile(template, fullgraph=True)(x, cos, sin).sum(), x)
+    )
+    assert compiled.kernels == 2
+    torch.testing.assert_close(compiled.result, torch.autograd.grad(template.reference(x, cos, sin).sum(), x))

@@ -25,19 +25,19 @@ def cross_entropy(
 @tdsl.template("cross_entropy.tdsl")
 def cross_entropy_backward(
     grad: torch.Tensor,
-    grad_lse: torch.Tensor | None,
+    grad_lse: torch.Tensor,
     logits: torch.Tensor,
     target: torch.Tensor,
     lse: torch.Tensor,
     ignore_index: int = -100,
 ) -> torch.Tensor:
     g = torch.where(target == ignore_index, 0, grad)
-    total = g if grad_lse is None else g + grad_lse
     hit = torch.arange(logits.shape[1], device=target.device) == target[:, None]
     p = torch.exp(logits.float() - lse[:, None])
-    return (p * total[:, None] - torch.where(hit, g[:, None], 0)).to(logits.dtype)
+    return (p * (g + grad_lse)[:, None] - torch.where(hit, g[:, None], 0)).to(logits.dtype)
 
 
+@cross_entropy.backward(saves=("logits", "target", "lse"))
 def cross_entropy_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     logits, target, ignore_index = inputs.logits, inputs.target, inputs.ignore_index
     found = cross_entropy_backward(grads.loss, grads.lse, logits, target, outputs.lse, ignore_index)

@@ -28,6 +28,7 @@ def embed_backward(grad: torch.Tensor, ids: torch.Tensor, V: int) -> torch.Tenso
     return rows.index_add(0, torch.where(inside, ids, V), grad.float())[:V]
 
 
+@embed.backward(saves=("ids", "table"))
 def embed_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     table = inputs.table
     return {"table": embed_backward(grads.y, inputs.ids, table.shape[0]).to(table.dtype)}

@@ -66,11 +66,10 @@ def gqa_backward_q(
     return (p * (grad.float() @ v.mT - delta[..., None]) * scale @ k).to(q.dtype)
 
 
+@gqa.backward
 def gqa_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     q, k, v, scale, causal = inputs.q, inputs.k, inputs.v, inputs.scale, inputs.causal
-    delta = (grads.o.float() * outputs.o).sum(-1)
-    if grads.lse is not None:
-        delta = delta - grads.lse
+    delta = (grads.o.float() * outputs.o).sum(-1) - grads.lse
     dk, dv = gqa_backward_kv(grads.o, delta, q, k, v, outputs.lse, scale, causal)
     dq = gqa_backward_q(grads.o, delta, q, k, v, outputs.lse, scale, causal)
     return {"q": dq, "k": dk, "v": dv}

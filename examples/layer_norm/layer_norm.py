@@ -30,8 +30,8 @@ def layer_norm(
 @tdsl.template("layer_norm.tdsl")
 def layer_norm_backward(
     grad: torch.Tensor,
-    grad_mean: torch.Tensor | None,
-    grad_rstd: torch.Tensor | None,
+    grad_mean: torch.Tensor,
+    grad_rstd: torch.Tensor,
     x: torch.Tensor,
     w: torch.Tensor,
     mean: torch.Tensor,
@@ -39,16 +39,13 @@ def layer_norm_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     g, inv = grad.float(), rstd[..., None]
     unit = (x.float() - mean[..., None]) * inv
-    along_mean = (g * w).sum(-1, keepdim=True) * inv
-    along_unit = (g * w * unit).sum(-1, keepdim=True) * inv
-    if grad_mean is not None:
-        along_mean = along_mean - grad_mean[..., None]
-    if grad_rstd is not None:
-        along_unit = along_unit + grad_rstd[..., None] * inv.square()
+    along_mean = (g * w).sum(-1, keepdim=True) * inv - grad_mean[..., None]
+    along_unit = (g * w * unit).sum(-1, keepdim=True) * inv + grad_rstd[..., None] * inv.square()
     dx = g * w * inv - (along_mean + unit * along_unit) / x.shape[-1]
     return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0), g.flatten(0, -2).sum(0)
 
 
+@layer_norm.backward(saves=("x", "w", "b", "mean", "rstd"))
 def layer_norm_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     x, w = inputs.x, inputs.w
     dx, dw, db = layer_norm_backward(grads.y, grads.mean, grads.rstd, x, w, outputs.mean, outputs.rstd)

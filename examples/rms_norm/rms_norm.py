@@ -30,6 +30,7 @@ def rms_norm_backward(
     return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0)
 
 
+@rms_norm.backward(saves=("x", "w"))
 def rms_norm_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     dx, dw = rms_norm_backward(grads.y, inputs.x, inputs.w, inputs.eps)
     return {"x": dx, "w": dw.to(inputs.w.dtype)}

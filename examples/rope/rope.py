@@ -27,13 +27,15 @@ def rope_backward(grad: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> t
     return (grad * cos.unsqueeze(-3) - rotate_half(grad * sin.unsqueeze(-3))).to(grad.dtype)
 
 
+@rope.backward(saves=("x", "cos", "sin"))
 def rope_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     x, cos, sin, g = inputs.x, inputs.cos, inputs.sin, grads.y
-    return {
-        "x": rope_backward(g, cos, sin).to(x.dtype),
-        "cos": (g * x).sum(1).sum_to_size(cos.shape),
-        "sin": (g * rotate_half(x)).sum(1).sum_to_size(sin.shape),
-    }
+    found = {"x": rope_backward(g, cos, sin).to(x.dtype)}
+    if cos.requires_grad:
+        found["cos"] = (g * x).sum(1).sum_to_size(cos.shape).to(cos.dtype)
+    if sin.requires_grad:
+        found["sin"] = (g * rotate_half(x)).sum(1).sum_to_size(sin.shape).to(sin.dtype)
+    return found
 
 
 def program(

@@ -23,6 +23,7 @@ def softmax_backward(grad: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return (p * (g - (g * p).sum(-1, keepdim=True))).to(y.dtype)
 
 
+@softmax.backward
 def softmax_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     return {"x": softmax_backward(grads.y, outputs.y)}
 

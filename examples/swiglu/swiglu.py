@@ -27,6 +27,7 @@ def swiglu_backward(
     return (dy * u * s * (1 + g * (1 - s))).to(x.dtype), (dy * g * s).to(x.dtype)
 
 
+@swiglu.backward(saves=("x", "gate", "up"))
 def swiglu_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     x, gate, up = inputs.x, inputs.gate, inputs.up
     dg, du = swiglu_backward(grads.y, x, gate, up)
