@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tdsl import operators, testing
 
@@ -154,6 +155,32 @@ def test_it_is_what_autograd_takes(name: str) -> None:
     )
     assert len(forward) == 1 and f"_{name}_" in forward[0]
     assert len(backward) == triton and all(f"_{name}_backward" in line for line in backward)
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_its_templates_have_references(name: str) -> None:
+    """A CPU without the interpreter runs those."""
+    make, sizes, triton = FIRST[name]
+    template = getattr(testing.load_module(EXAMPLES / name / f"{name}.py"), name)
+    inputs = drawn(make, sizes, torch.float32)
+    found = template(
+        *(value.requires_grad_() if key in differentiable(inputs) else value for key, value in inputs.items())
+    )
+    seen: list[tuple[torch._ops.OpOverload, tuple[object, ...]]] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func.namespace == "tdsl":
+                seen.append((func, args))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        (found if torch.is_tensor(found) else found[0]).sum().backward()
+    assert len(seen) == triton
+    for op, args in seen:
+        reference = operators.reference_of(op)
+        assert reference is not None
+        torch.testing.assert_close(op(*args), reference(*args), atol=1e-5, rtol=1e-5)
 
 
 def test_angles_without_a_gradient_cost_nothing() -> None:
