@@ -101,13 +101,13 @@ def make_norm(**saves):
 
     def norm_backward(grads, inputs, outputs):
         x, inv = inputs.x, outputs.rstd[:, None]
-        assert inputs.keep is True and isinstance(inputs.eps, float)
-        g = grads.y * inputs.w
+        assert isinstance(inputs.eps, float)
+        g = grads.y * inputs.w if inputs.keep else grads.y
         along = (g * x).sum(-1, keepdim=True) + grads.rstd[:, None]
         dx = g * inv - x * inv**3 * along / x.shape[1]
         return {
             "x": dx,
-            "w": (grads.y * x * inv).sum(0),
+            "w": (grads.y * x * inv).sum(0) if inputs.keep else None,
             "b": None if inputs.b is None else grads.y.sum(0),
         }
 
@@ -494,3 +494,60 @@ print(x.grad[0].item(), counters["aot_autograd"]["autograd_cache_hit"])
     assert run(program.replace("+ 0", "+ 1"), **cache) == "4.0 0\n"
     assert run(program.replace("* 3", "* 5"), **cache) == "5.0 0\n"
     assert run(program.replace("@double.backward", "@double.backward(saves=())"), **cache) == "3.0 0\n"
+
+
+# The comparison with the reference
+
+
+def test_assert_gradient():
+    softmax, _ = make_softmax()
+    x = torch.randn(5, 37)
+    report = testing.assert_gradient(softmax, (x,))
+    assert len(report.runs) == 6 and 0 < report.error < 1e-5 and not x.requires_grad
+    assert str(report).startswith("6 backwards; largest difference from the reference's derivative")
+    softmax, _ = make_softmax(without_reference=True)
+    with pytest.raises(
+        AssertionError, match=r"'softmax' has no reference: say what is right with reference="
+    ):
+        testing.assert_gradient(softmax, (x,))
+    testing.assert_gradient(softmax, (x.T.contiguous().T.bfloat16(),), reference=reference, dynamic=True)
+
+
+def test_assert_gradient_of_several_outputs():
+    x, w = torch.randn(5, 37, requires_grad=True), torch.randn(37, requires_grad=True)
+    report = testing.assert_gradient(make_norm(), (x, w, None, 1e-5, False))
+    assert "eager, given a gradient of 'rstd' alone" in report.runs
+    assert not any("'size'" in run for run in report.runs)
+
+
+def test_assert_gradient_finds_what_is_wrong():
+    def make(backward):
+        norm = make_norm()
+        norm.backward(backward)
+        return norm
+
+    def forgets_rstd(grads, inputs, outputs):
+        x, inv = inputs.x, outputs.rstd[:, None]
+        g = grads.y * inputs.w
+        dx = g * inv - x * inv**3 * (g * x).sum(-1, keepdim=True) / x.shape[1]
+        return dx, (grads.y * x * inv).sum(0), grads.y.sum(0)
+
+    def says_none(grads, inputs, outputs):
+        return {"x": forgets_rstd(grads, inputs, outputs)[0], "w": None}
+
+    x, w = torch.randn(5, 37), torch.randn(37)
+    with pytest.raises(
+        AssertionError, match=r"gradient of x'\] of the eager backward, given random gradients"
+    ):
+        testing.assert_gradient(make(forgets_rstd), (x, w, None, 1e-5))
+    with pytest.raises(
+        AssertionError, match=r"gradient of w'\] of the eager backward, given random gradients"
+    ):
+        testing.assert_gradient(make(says_none), (x.requires_grad_(False), w.requires_grad_(), None, 1e-5))
+
+    @tdsl.template(source=DOUBLE)
+    def double(x):
+        return x * 2
+
+    with pytest.raises(AssertionError, match=r"'double' has no backward of its own \(@double.backward\)"):
+        testing.assert_gradient(double, (torch.randn(5),))
