@@ -90,6 +90,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
         self._function = function
+        self.known = False  # by another template's reference or backward, as it is now
         self.op = operator_of(kernel, function, self.reference, self._defaults)
         self._name, self._refusal = str(self.op), refusing_operator()
 
@@ -119,7 +120,7 @@ class Template:
         they are an error.
 
         `op` is another operator afterwards. Decorate again to replace the function. Raises TdslError if the
-        template writes to its arguments, or lacks what `saves` names.
+        template writes to its arguments, lacks what `saves` names, or was used by another template's function before.
         """
         if function is None:
             return lambda function: self._differentiate(function, saves)
@@ -127,8 +128,15 @@ class Template:
 
     def _differentiate(self, function: Any, saves: Iterable[str] | None) -> Any:
         made = Backward.of(self.template, function, saves)
-        self.op = operator_of(self.template, self._function, self.reference, self._defaults, made)
-        self._name = str(self.op)
+        known = self.known
+        op = operator_of(self.template, self._function, self.reference, self._defaults, made)
+        self.known = known  # a backward may call its own template
+        if known and op is not self.op:
+            # Compiled graphs of the other are on disk under what this one was.
+            message = f"another template, decorated before, uses '{self.template.name}' without this backward"
+            help = f"move the backward to right below '{self.template.name}', and run both again"
+            raise made.error(message, self.template, help)
+        self.op, self._name = op, str(op)
         return function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:

@@ -182,7 +182,10 @@ class _Walk:
             for slot in (slots,) if isinstance(slots, str) else slots:
                 if hasattr(value, slot):
                     state[slot] = getattr(value, slot)
-        if cls.__module__ == "tdsl.api" or (cls.__qualname__ in _SPELLED and _installed(cls.__module__)):
+        if cls.__module__ == "tdsl.api":
+            value.known = True  # whoever asked keeps things under the operator that it has now
+            yield repr(value)
+        elif cls.__qualname__ in _SPELLED and _installed(cls.__module__):
             yield repr(value)
         elif cls.__module__.partition(".")[0] == "torch" and hasattr(value, "storage_offset"):
             # A tensor that a reference holds is data of the compiled graph; PyTorch's cache looks at it.

@@ -467,6 +467,41 @@ def test_a_call_keeps_the_backward_that_it_was_made_with():
     assert (torch.autograd.grad(y.sum(), x)[0] == 3).all()
 
 
+def test_a_backward_of_what_another_template_uses_comes_too_late():
+    def define(early):
+        @tdsl.template(source=DOUBLE)
+        def double(x):
+            return x * 2
+
+        def backward(grads, inputs, outputs):
+            return grads.y * 0 + double(grads.y)  # its own template
+
+        def other(grads, inputs, outputs):
+            return grads.y * 3
+
+        if early:
+            double.backward(backward)
+            double.backward(other)
+
+        @tdsl.template(source=DOUBLE.replace("double", "outer"))
+        def outer(x):
+            return double(x)
+
+        if early:
+            double.backward(other)  # is the one that it has
+        return double, outer, backward
+
+    _, outer, _ = define(early=True)
+    x = torch.randn(20, requires_grad=True)
+    assert (torch.autograd.grad(outer(x).sum(), x)[0] == 3).all()
+    double, outer, backward = define(early=False)
+    with pytest.raises(
+        TdslError, match=r"(?s)another template, decorated before, uses 'double'.*right below"
+    ):
+        double.backward(backward)
+    assert (torch.autograd.grad(outer(x).sum(), x)[0] == 2).all()
+
+
 def test_an_edited_backward_is_never_served_from_a_cache(tmp_path):
     program = f"""
 from torch._dynamo.utils import counters
