@@ -133,7 +133,7 @@ def _call(node: BaseSchedulerNode) -> Call:
             if mine != its
         },
         subtiled=SUBTILES in dict(call.source.configs[0].constants),
-        multiplies=any(isinstance(part, ir.Dot) for part in ir.walk(call.kernel)),
+        multiplies=any(isinstance(part, ir.Dot) for part in call.kernel.nodes),
         moved=sum(size_hint(sympy_product(layout.size)) * layout.dtype.itemsize for layout in layouts),
         sizes=V.graph.sizevars,
     )
