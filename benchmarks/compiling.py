@@ -4,8 +4,8 @@ python -m benchmarks compiling
 python -m benchmarks compiling --layers 8,32 --profile bench-out/compiling
 
 A layer is `x + silu(matmul(rms_norm(x, w), W))`: two calls of templates, with pointwise work behind one. 'tdsl' compiles it
-for Triton's interpreter, 'inductor' the same with the references in place of the templates, for C++. Each graph is
-compiled in a process of its own with empty caches, which has compiled a graph of one layer before: what a first layer
+for Triton's interpreter, 'inductor' the same with the references in place of the templates, for C++, and 'opaque' with
+operators of which Inductor knows nothing, which is the least that a call can cost. Each graph is compiled in a process of its own with empty caches, which has compiled a graph of one layer before: what a first layer
 costs is not counted. Seconds are the processor's, in this process: neither a C++ compiler's nor those of who else is
 busy on the machine. Memory is what the process grew by at most.
 """
@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import itertools
 import json
-import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ from benchmarks import processes
 from benchmarks.arguments import UsageError, count
 from benchmarks.measuring import table
 
-WHO = ("inductor", "tdsl")
+WHO = ("inductor", "opaque", "tdsl")
 # PyTorch's own clocks.
 PHASES = {
     "Dynamo": "bytecode_tracing",
@@ -44,6 +44,7 @@ PHASES = {
 }
 INDUCTOR = "compile_fx_inner"  # runs inside of AOTAutograd's
 ROWS, COLUMNS = 8, 64
+_numbers = itertools.count()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBERS",
         help="how many each graph has, in growing numbers (8,32,96)",
     )
-    parser.add_argument("--rounds", type=count, default=1, help="of how many the shortest counts (%(default)s)")
     parser.add_argument(
-        "--profile", type=Path, metavar="DIR", help="keep what cProfile finds in each compile there; it slows them"
+        "--rounds", type=count, default=1, help="of how many the shortest counts (%(default)s)"
+    )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="DIR",
+        help="keep what cProfile finds in each compile there; it slows them",
     )
 
 
@@ -126,10 +132,16 @@ def _compiled(who: str, layers: int) -> None:
     def rms_norm(x: Any, w: Any, eps: float) -> Any:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * w
 
-    norm, product = rms_norm, torch.mm
-    if who == "tdsl":
+    def matmul(A: Any, B: Any) -> Any:
+        return A @ B
+
+    norm, product = rms_norm, matmul
+    if who == "opaque":
+        norm = _opaque(norm, "(Tensor x, Tensor w, float eps) -> Tensor")
+        product = _opaque(product, "(Tensor A, Tensor B) -> Tensor")
+    elif who == "tdsl":
         norm = tdsl.template(EXAMPLES / "rms_norm" / "rms_norm.tdsl")(norm)
-        product = tdsl.template(EXAMPLES / "matmul" / "matmul.tdsl", name="matmul")(lambda A, B: torch.mm(A, B))
+        product = tdsl.template(EXAMPLES / "matmul" / "matmul.tdsl", name="matmul")(product)
 
     def program(x: Any, weights: Sequence[tuple[Any, Any]]) -> Any:
         for w, W in weights:
@@ -142,6 +154,15 @@ def _compiled(who: str, layers: int) -> None:
     )
 
 
+def _opaque(function: Callable[..., Any], schema: str) -> Callable[..., Any]:
+    import torch
+
+    name = f"benchmarks::{function.__name__}_{next(_numbers)}"
+    made = torch.library.custom_op(name, function, mutates_args=(), schema=schema)
+    made.register_fake(lambda *args: torch.empty_like(args[0]))
+    return made
+
+
 def _megabytes() -> float:
     """The most memory that this process has had."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -151,7 +172,14 @@ def _megabytes() -> float:
 def lines(layers: Sequence[int], found: Mapping[str, Sequence[Mapping[str, float]]]) -> Iterator[str]:
     """As Markdown."""
     yield from table(
-        ("", "layers", "seconds", *(phase for phase in PHASES if phase != "seconds"), "MB", "ms for each layer more"),
+        (
+            "",
+            "layers",
+            "seconds",
+            *(phase for phase in PHASES if phase != "seconds"),
+            "MB",
+            "ms for each layer more",
+        ),
         (
             (
                 who,
@@ -166,8 +194,11 @@ def lines(layers: Sequence[int], found: Mapping[str, Sequence[Mapping[str, float
         ),
     )
     for at in range(1, len(layers)):
-        ours, plain = (_added(layers, found[who], at) for who in reversed(WHO))
-        yield f"\nFrom {layers[at - 1]} to {layers[at]}, a layer of ours costs {ours - plain:.1f} ms more."
+        ours = _added(layers, found["tdsl"], at)
+        more = [
+            f"{ours - _added(layers, found[who], at):.1f} ms more than {who}" for who in WHO if who != "tdsl"
+        ]
+        yield f"\nFrom {layers[at - 1]} to {layers[at]} layers, one of ours costs {' and '.join(more)}."
 
 
 def _added(layers: Sequence[int], ones: Sequence[Mapping[str, float]], at: int) -> float:
