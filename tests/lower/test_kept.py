@@ -57,7 +57,9 @@ BINDINGS = {
         *({**BINDING.tensors, "x": replace(X, **{n: v})} for n, vs in TENSORS.items() for v in vs),
         {**BINDING.tensors, "w": TensorArg(dtype="f32", shape=(40,), strides=(1,))},
     ],
-    "scalars": [{"p": p, "s": s} for p, s in [(2, 0.0), ("ks1", 0.0), (1, -0.0), (1, 0), (1, "fs0"), (1, math.nan)]],
+    "scalars": [
+        {"p": p, "s": s} for p, s in [(2, 0.0), ("ks1", 0.0), (1, -0.0), (1, 0), (1, "fs0"), (1, math.nan)]
+    ],
     "consts": [{"c": c} for c in (3.0, 2, True, "2.0", -2.0)],
     "hints": [{"ks0": 101}, {}],
     "index_dtype": ["i64"],
