@@ -5,9 +5,10 @@ python -m benchmarks compiling --layers 8,32 --profile bench-out/compiling
 
 A layer is `x + silu(matmul(rms_norm(x, w), W))`: two calls of templates, with pointwise work behind one. 'tdsl' compiles it
 for Triton's interpreter, 'inductor' the same with the references in place of the templates, for C++, and 'opaque' with
-operators of which Inductor knows nothing, which is the least that a call can cost. Each graph is compiled in a process of its own with empty caches, which has compiled a graph of one layer before: what a first layer
-costs is not counted. Seconds are the processor's, in this process: neither a C++ compiler's nor those of who else is
-busy on the machine. Memory is what the process grew by at most.
+operators of which Inductor knows nothing, which is the least that a call can cost. Each graph is compiled in a process of
+its own with empty caches, which has compiled a graph of one layer before: what a first layer costs is not counted.
+Seconds are the processor's, in that process: neither a C++ compiler's nor those of who else is busy on the machine.
+Memory is what the process grew by at most.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many each graph has, in growing numbers (8,32,96)",
     )
     parser.add_argument(
-        "--rounds", type=count, default=1, help="of how many the shortest counts (%(default)s)"
+        "--rounds", type=count, default=1, help="of how many the fastest counts (%(default)s)"
     )
     parser.add_argument(
         "--profile",
