@@ -258,7 +258,7 @@ def _named(readers: Iterable[BaseSchedulerNode | OutputNode]) -> str:
 
 
 def _store_span(call: TemplateCall, param: str) -> Span:
-    for node in ir.walk(call.kernel):
+    for node in call.kernel.nodes:
         if isinstance(node, ir.Store | ir.Accumulate) and node.param == param:
             return node.span
     raise AssertionError(f"{param} is stored somewhere")

@@ -44,7 +44,7 @@ def runs_without_python() -> bool:
 
 def accumulates(kernel: Kernel) -> bool:
     """Whether programs add to one element, in the order in which they happen to come."""
-    return any(isinstance(node, ir.Accumulate) for node in ir.walk(kernel))
+    return any(isinstance(node, ir.Accumulate) for node in kernel.nodes)
 
 
 def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: GraphReference) -> None:
