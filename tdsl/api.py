@@ -13,6 +13,7 @@ from __future__ import annotations
 import dis
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
@@ -34,7 +35,12 @@ from tdsl.source import Source
 
 
 def template(
-    path: str | os.PathLike[str] | None = None, *, source: str | None = None, name: str | None = None
+    path: str | os.PathLike[str] | None = None,
+    *,
+    source: str | None = None,
+    name: str | None = None,
+    op: str | None = None,
+    version: int | None = None,
 ) -> Callable[[Reference], Template]:
     """Makes an operator of the template in the file `path`, or in the text `source`.
 
@@ -42,7 +48,14 @@ def template(
     file, the function's own unless given. The function's parameters are the template's, by name and in
     order; its body is the reference: what the template means, in PyTorch, or `...` (or `pass`) for none.
 
-    Raises TdslError if the template is wrong or disagrees with the function.
+    `op` is a name for the operator, such as "mylib::matmul", that stays when the template is edited: a program that
+    was saved with it (`torch.export.save`) loads where a module that has the template is imported. Its overload is the
+    `version`, 1 unless given: `torch.ops.mylib.matmul.v1`. Raise it with the signature. Without `op` each text of the
+    template has an operator of its own. The same function, decorated again, redefines a named operator: what was
+    compiled in this process is compiled anew.
+
+    Raises TdslError if the template is wrong or disagrees with the function, and if `op` is the name of another
+    operator, or of this one with another signature.
     """
     if callable(path):
         raise TypeError("template() needs a path, or source=: write @tdsl.template('file.tdsl')")
@@ -52,21 +65,33 @@ def template(
         raise TypeError("template() takes a path first: write @tdsl.template(source=TEXT)")
     if source is not None and source.endswith(".tdsl") and "\n" not in source:
         raise TypeError(f"source= is the text of a template: write @tdsl.template({source!r})")
+    if op is None and version is not None:
+        raise TypeError("version= is a named operator's: write op='mylib::name', too")
+    if op is not None and (_NAME.fullmatch(op) is None or op.partition("::")[0] in _RESERVED):
+        raise TypeError(f"op= is a name in a namespace of yours, such as 'mylib::name'; got {op!r}")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
+        raise TypeError(f"version= is an integer from 1; got {version!r}")
 
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
         wanted = name or function.__name__
         key = (own_digest(), sys.version, text.name, text.text, wanted)
-        return Template(stored(key, lambda: pipeline.load(text, wanted)), function)
+        kernel = stored(key, lambda: pipeline.load(text, wanted))
+        return Template(kernel, function, op=None if op is None else (op, version or 1))
 
     return decorate
+
+
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*::[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = ("tdsl", "aten", "prim", "prims")
 
 
 class Template:
     """A template as an operator. Call it with the template's arguments.
 
-    `op` is the operator (`torch.ops.tdsl.NAME`, an overload for each text of the template), `template` the
-    checked kernel, `reference` the decorated function, or None if its body is `...`.
+    `op` is the operator (`torch.ops.tdsl.NAME`, an overload for each text of the template, or the one of the name that
+    the decorator was given), `template` the checked kernel, `reference` the decorated function, or None if its body is
+    `...`.
     """
 
     op: torch._ops.OpOverload
@@ -74,7 +99,7 @@ class Template:
     reference: Reference | None
     __qualname__: str
 
-    def __init__(self, kernel: ir.Kernel, function: Reference) -> None:
+    def __init__(self, kernel: ir.Kernel, function: Reference, *, op: tuple[str, int] | None = None) -> None:
         _compare(kernel, function)
         self.template = kernel
         self.reference = None if _is_empty(function) else function
@@ -86,7 +111,7 @@ class Template:
         self._kinds = "".join(map(_kind, kernel.params))
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
-        self.op = operator_of(kernel, function, self.reference, self._defaults)
+        self.op = operator_of(kernel, function, self.reference, self._defaults, op)
         self._name, self._refusal = str(self.op), refusing_operator()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
