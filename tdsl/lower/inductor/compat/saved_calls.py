@@ -10,7 +10,7 @@ Seen: torch 2.12.0, 2.13.0, 2.14.1.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,28 +40,36 @@ class SavedCall:
 
 @functools.cache
 def watch_saved_calls(check: Callable[[SavedCall], None]) -> None:
-    """Has `check` see each call of an operator before it is read."""
+    """Has `check` see each call of an operator in a saved program, before anything of it is read: an error that is raised
+    while one node is read reaches nobody but a log."""
     reader = saved_graph_reader()
-    stock = reader.deserialize_node
+    stock = reader.deserialize_graph
 
     @functools.wraps(stock)
-    def read(self: Any, serialized_node: Any, target: Any) -> Any:
-        parts = serialized_node.target.split(".")
-        if parts[:2] == ["torch", "ops"] and len(parts) == 5:
-            check(
-                SavedCall(
-                    name=f"{parts[2]}::{parts[3]}",
-                    overload=parts[4],
-                    arguments=tuple(
-                        (_KINDS.get(each.arg.type, each.arg.type), each.name)
-                        for each in serialized_node.inputs
-                    ),
-                    outputs=sum(
-                        len(each.value) if each.type == "as_tensors" else each.type != "as_none"
-                        for each in serialized_node.outputs
-                    ),
-                )
-            )
-        return stock(self, serialized_node, target)
+    def read(self: Any, serialized_graph: Any) -> Any:
+        for call in _calls(serialized_graph):
+            check(call)
+        return stock(self, serialized_graph)
 
-    reader.deserialize_node = read
+    reader.deserialize_graph = read
+
+
+def _calls(graph: Any) -> Iterator[SavedCall]:
+    """In the graph, and in those that its nodes are given: branches, and what is checkpointed."""
+    for node in graph.nodes:
+        for each in node.inputs:
+            if each.arg.type == "as_graph":
+                yield from _calls(each.arg.value.graph)
+        parts = node.target.split(".")
+        if parts[:2] == ["torch", "ops"] and len(parts) == 5:
+            yield SavedCall(
+                name=f"{parts[2]}::{parts[3]}",
+                overload=parts[4],
+                arguments=tuple(
+                    (_KINDS.get(each.arg.type, each.arg.type), each.name) for each in node.inputs
+                ),
+                outputs=sum(
+                    len(each.value) if each.type == "as_tensors" else each.type != "as_none"
+                    for each in node.outputs
+                ),
+            )
