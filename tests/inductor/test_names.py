@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -275,6 +276,7 @@ print(gradient(lambda x: outer(x) + 1))
 """,
     "a saved program": """
 import os
+import re
 path = os.environ["TORCHINDUCTOR_CACHE_DIR"] + "/scaled.pt2"
 class Model(torch.nn.Module):
     def forward(self, x):
@@ -301,3 +303,156 @@ def test_what_was_compiled_before_an_edit_is_never_served(tmp_path, interpret):
     # What is as it was is found.
     again = run(text, tmp_path, TRITON_INTERPRET=interpret).split()
     assert again[:-1] == out[:-1] and int(again[-1]) >= len(PROGRAMS) - 1 > int(out[-1])
+
+
+# One process
+
+
+def define(factor, text=None, *, op="mylib::again", version=1, parameters="x", module=None):
+    """As a notebook does when its cell runs again."""
+    source = (
+        text
+        or f"""
+template again(x: T[N]) -> y: T[N]
+where T in (bf16, f32):
+    config BLOCK=16
+    for n in grid(N by BLOCK):
+        store y[n] = load x[n] * {factor}
+"""
+    )
+    cell = {"__name__": module or __name__}
+    exec(f"def again({parameters}): return x * {factor}", cell)
+    return tdsl.template(source=source, op=op, version=version)(cell["again"])
+
+
+def test_the_latest_definition_wins_everywhere():
+    x = torch.ones(40, requires_grad=True)
+    first = define(2)
+    programs = {
+        "through the first": lambda x: first(x) + 1,
+        "by its name": lambda x: torch.ops.mylib.again.v1(x) + 1,
+        "through the newest": lambda x: newest(x) + 1,
+    }
+    newest = first
+    compiled = {name: torch.compile(program, fullgraph=True) for name, program in programs.items()}
+    exported = torch.export.export(Called(), (x,)).module()
+    compiled["exported"] = torch.compile(exported)
+    for factor in (2, 3, 5):
+        newest = define(factor)
+        assert newest.op is first.op
+        for program in (*programs.values(), exported, *compiled.values()):
+            y = program(x)
+            assert y.tolist() == [factor + 1] * 40
+            assert torch.autograd.grad(y.sum(), x)[0].tolist() == [factor] * 40
+
+
+class Called(torch.nn.Module):
+    def forward(self, x):
+        return torch.ops.mylib.again.v1(x) + 1
+
+
+def test_the_same_definition_compiles_nothing_anew():
+    again = define(2)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("inductor")
+    program = torch.compile(lambda x: again(x) + 1, backend=counter)
+    for _ in range(2):
+        assert program(torch.ones(9)).tolist() == [3] * 9
+        define(2)
+    assert counter.frame_count == 1
+
+
+def test_the_latest_definition_makes_other_outputs():
+    define(2, op="mylib::widened")
+    wider = define(
+        2,
+        """
+template again(x: f32[N]) -> y: f64[N, 2]:
+    config BLOCK=16
+    for n, two in grid(N by BLOCK, 2 by 2):
+        store y[n, two] = load x[n]
+""",
+        op="mylib::widened",
+    )
+    y = torch.compile(lambda x: wider(x) + 1)(torch.ones(9))
+    assert (y.dtype, y.shape) == (torch.float64, (9, 2))
+
+
+def test_another_schema_in_one_process_is_refused():
+    define(2, op="mylib::grown")
+    text = """
+template again(x: f32[N], k: float) -> y: f32[N]:
+    for n in grid(N by 16):
+        store y[n] = load x[n] * k
+"""
+    with pytest.raises(TdslError) as refused:
+        define(2, text, op="mylib::grown", parameters="x, k")
+    for said in (
+        "version 1 of 'mylib::grown' was (Tensor x) -> Tensor in this process, and is (Tensor x, float k) -> Tensor",
+        "give it version=2, or start the process again",
+    ):
+        assert said in str(refused.value)
+    assert (
+        define(2, text, op="mylib::grown", parameters="x, k", version=2)(torch.ones(9), 3.0).tolist()
+        == [3] * 9
+    )
+
+
+def test_names_that_are_taken():
+    define(2, op="mylib::taken")
+    with pytest.raises(
+        TdslError, match=r"'mylib::taken' of version 1 is the operator of .*test_names\.again already"
+    ):
+        define(2, op="mylib::taken", module="another")
+    torch.library.custom_op("mylib::foreign", lambda x: x * 1, mutates_args=(), schema="(Tensor x) -> Tensor")
+    with pytest.raises(
+        TdslError, match="there is an operator 'mylib::foreign' already, which is no template's"
+    ):
+        define(2, op="mylib::foreign")
+    assert torch.ops.mylib.foreign(torch.ones(2)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "op, version, said",
+    [
+        ("rms", None, "op= is a name in a namespace of yours, such as 'mylib::name'; got 'rms'"),
+        ("my.lib::rms", None, "op= is a name"),
+        ("mylib::rms.v1", None, "op= is a name"),
+        ("aten::add", None, "op= is a name in a namespace of yours"),
+        ("tdsl::rms", None, "op= is a name in a namespace of yours"),
+        ("mylib::rms", 0, "version= is an integer from 1; got 0"),
+        ("mylib::rms", True, "version= is an integer from 1; got True"),
+        ("mylib::rms", "2", "version= is an integer from 1; got '2'"),
+        (None, 2, "version= is a named operator's"),
+    ],
+)
+def test_names_that_are_none(op, version, said):
+    with pytest.raises(TypeError, match=re.escape(said)):
+        tdsl.template(source="", op=op, version=version)
+
+
+def test_what_a_named_operator_says():
+    again = define(2, op="mylib::said")
+    assert repr(again) == "<template again: mylib.said.v1>"
+    with pytest.raises(TdslError, match=r"'x' must be a tensor, .*; got 3"):
+        again(3)
+    with pytest.raises(Exception, match=r"'x' must be a tensor, .*; got an int"):
+        torch.compile(again)(3)
+    torch.library.opcheck(again.op, (torch.randn(40, requires_grad=True),))
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore")
+def test_a_package_has_what_the_template_was(tmp_path):
+    path = str(tmp_path / "again.pt2")
+    for factor in (2, 3):
+        define(factor, op="mylib::packed")
+
+        class Model(torch.nn.Module):
+            def forward(self, x):
+                return torch.ops.mylib.packed.v1(x) + 1
+
+        exported = torch.export.export(Model(), (torch.ones(40),))
+        loaded = torch._inductor.aoti_load_package(
+            torch._inductor.aoti_compile_and_package(exported, package_path=path)
+        )
+        assert loaded(torch.ones(40)).tolist() == [factor + 1] * 40

@@ -3,7 +3,7 @@
 A graph that holds what an operator's lowering, or its decomposition, made of a call is handed out in the next process
 though the operator has another of these by then.
 
-Seen: torch 2.12.0, 2.13.0, 2.14.1.
+Seen: torch 2.13.0.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 One that is new is a KeyError, and an operator that is gone is a node that cannot be read.
 
-Seen: torch 2.12.0, 2.13.0, 2.14.1.
+Seen: torch 2.13.0.
 """
 
 from __future__ import annotations
