@@ -25,6 +25,7 @@ from torch import SymFloat, SymInt, Tensor
 from torch.compiler import is_compiling
 
 from tdsl import ir, pipeline
+from tdsl.autocast import Rule, rule_of
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import own_digest
 from tdsl.lower.inductor import dtypes
@@ -41,6 +42,7 @@ def template(
     name: str | None = None,
     op: str | None = None,
     version: int | None = None,
+    autocast: str | torch.dtype | None = None,
 ) -> Callable[[Reference], Template]:
     """Makes an operator of the template in the file `path`, or in the text `source`.
 
@@ -53,6 +55,11 @@ def template(
     `version`, 1 unless given: `torch.ops.mylib.matmul.v1`. Raise it with the signature. Without `op` each text of the
     template has an operator of its own. The same function, decorated again, redefines a named operator: what was
     compiled in this process is compiled anew.
+
+    `autocast` is what becomes of the arguments under `torch.autocast`, as of those of PyTorch's own operators: "lower"
+    casts to autocast's dtype (as for matmul), "promote" to the widest of theirs (as for cat), a dtype such as
+    torch.float32, or "f32", to that one (as for softmax). Floating tensors are cast whose dtype the template leaves open,
+    except float64 and float8; outside autocast nothing is. None: they are taken as they are.
 
     Raises TdslError if the template is wrong or disagrees with the function, and if `op` is the name of another
     operator, or of this one with another signature.
@@ -71,13 +78,14 @@ def template(
         raise TypeError(f"op= is a name in a namespace of yours, such as 'mylib::name'; got {op!r}")
     if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
         raise TypeError(f"version= is an integer from 1; got {version!r}")
+    rule = rule_of(autocast)
 
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
         wanted = name or function.__name__
         key = (own_digest(), sys.version, text.name, text.text, wanted)
         kernel = stored(key, lambda: pipeline.load(text, wanted))
-        return Template(kernel, function, op=None if op is None else (op, version or 1))
+        return Template(kernel, function, op=None if op is None else (op, version or 1), autocast=rule)
 
     return decorate
 
@@ -99,8 +107,17 @@ class Template:
     reference: Reference | None
     __qualname__: str
 
-    def __init__(self, kernel: ir.Kernel, function: Reference, *, op: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        kernel: ir.Kernel,
+        function: Reference,
+        *,
+        op: tuple[str, int] | None = None,
+        autocast: Rule | None = None,
+    ) -> None:
         _compare(kernel, function)
+        if autocast is not None:
+            _check_castable(kernel)
         self.template = kernel
         self.reference = None if _is_empty(function) else function
         update_wrapper(self, function)
@@ -111,7 +128,7 @@ class Template:
         self._kinds = "".join(map(_kind, kernel.params))
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
-        self.op = operator_of(kernel, function, self.reference, self._defaults, op)
+        self.op = operator_of(kernel, function, self.reference, self._defaults, op, autocast)
         self._name, self._refusal = str(self.op), refusing_operator()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -248,6 +265,14 @@ def _compare(kernel: ir.Kernel, function: Reference) -> None:
         refuse(f"'{param.name}' is no parameter of the function", param)
     if not any(isinstance(param, ir.Tensor) and not param.optional for param in kernel.params):
         refuse(f"{kernel.name} has no tensor parameter that says on which device to run", kernel)
+
+
+def _check_castable(kernel: ir.Kernel) -> None:
+    for param in kernel.params:
+        if isinstance(param, ir.Tensor) and param.inout:
+            message = f"'{param.name}' is written in place: autocast cannot cast it, and {kernel.name} has an autocast="
+            help = "leave autocast= out, and cast where it is called"
+            raise TdslError([Diagnostic(code=Code.BAD_PARAM, message=message, span=param.span, help=help)])
 
 
 def _shown(default: object) -> str:

@@ -19,7 +19,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,6 +29,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, g
 from typing_extensions import assert_never
 
 from tdsl import ir
+from tdsl.autocast import Rule, cast, cast_dtypes
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import meaning, own_digest
 from tdsl.lower import static_axes
@@ -40,6 +41,7 @@ from tdsl.lower.inductor.compat.call_names import (
     has_tangent,
     in_transform,
     is_operator,
+    register_autocast,
     register_sharding,
     without_mutation,
     without_wrappers,
@@ -83,6 +85,7 @@ class _Operator:
         name: str,
         overload: str,
         meaning: str,
+        autocast: Rule | None,
     ) -> None:
         self.name = name  # with its namespace
         self.overload = overload
@@ -92,16 +95,23 @@ class _Operator:
         self.written = tuple(
             index for index, param in enumerate(kernel.params) if isinstance(param, ir.Tensor) and param.inout
         )
-        self.define(kernel, function, reference, meaning)
+        self.casts = False  # whether something is registered for autocast
+        self.define(kernel, function, reference, meaning, autocast)
 
     def define(
-        self, kernel: ir.Kernel, function: Reference, reference: Reference | None, meaning: str
+        self,
+        kernel: ir.Kernel,
+        function: Reference,
+        reference: Reference | None,
+        meaning: str,
+        autocast: Rule | None,
     ) -> None:
         """What the operator does from now on; its schema stays."""
         self.kernel = kernel
         self.function = function
         self.reference = reference
         self.meaning = meaning
+        self.autocast = autocast
 
     @property
     def qualified(self) -> str:
@@ -190,18 +200,19 @@ def operator_of(
     reference: Reference | None,
     defaults: Mapping[str, Any],
     name: tuple[str, int] | None = None,
+    autocast: Rule | None = None,
 ) -> torch._ops.OpOverload:
     """The operator of a template that decorates `function`: a known one, or one that is registered now.
 
     `reference` is the function, or None if it says nothing; `defaults` are the parameters' by name. `name`: what the
-    author calls the operator, with its namespace, and the version.
+    author calls the operator, with its namespace, and the version. `autocast`: what casts the arguments under autocast.
 
     Raises TdslError if the name is another operator's, or its version has had another schema in this process.
     """
-    text = _meaning(kernel, function)
+    text = _meaning(kernel, function, autocast)
     with _lock:
         if name is not None:
-            return _named_operator(kernel, function, reference, text, *name)
+            return _named_operator(kernel, function, reference, text, autocast, *name)
         digest = _digest(text)
         known = _operators.setdefault(f"{kernel.name}.{digest}", [])
         for operator in known:
@@ -209,16 +220,24 @@ def operator_of(
                 operator.reference = reference
                 return _registered(operator)
         overload = f"d{digest}" + (f"_{len(known) + 1}" if known else "")
-        operator = _Operator(kernel, function, reference, defaults, f"tdsl::{kernel.name}", overload, text)
+        operator = _Operator(
+            kernel, function, reference, defaults, f"tdsl::{kernel.name}", overload, text, autocast
+        )
         known.append(operator)
         return _define(operator)
 
 
 def _named_operator(
-    kernel: ir.Kernel, function: Reference, reference: Reference | None, text: str, name: str, version: int
+    kernel: ir.Kernel,
+    function: Reference,
+    reference: Reference | None,
+    text: str,
+    autocast: Rule | None,
+    name: str,
+    version: int,
 ) -> torch._ops.OpOverload:
     # No defaults: a graph spells every argument, and a saved one keeps its own where a default has changed.
-    operator = _Operator(kernel, function, reference, {}, name, f"v{version}", text)
+    operator = _Operator(kernel, function, reference, {}, name, f"v{version}", text, autocast)
     versions = _named.get(name, {})
     before = versions.get(version)
     if before is None:
@@ -240,7 +259,8 @@ def _named_operator(
         )
         raise _unusable(kernel, message, f"give it version={version + 1}, or start the process again")
     if before.meaning != text or not before.is_of(function):
-        before.define(kernel, function, reference, text)
+        before.define(kernel, function, reference, text, autocast)
+        _register_autocast(_registered(before), before)
         # What this process has compiled holds what the operator was.
         torch.compiler.reset()
         forget_shardings()
@@ -307,7 +327,8 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     def run(*args: Any) -> Any:
         arguments = operator.arguments(args)
         _check_inference(operator.written_values(arguments))
-        return operator.shaped(_run(operator, _check_written(operator, arguments)))
+        with _autocast_named(operator, args):
+            return operator.shaped(_run(operator, _check_written(operator, arguments)))
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
@@ -348,7 +369,25 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
     torch.library.register_vmap(qualified, batch, lib=library)
     register_sharding(op, lambda ranks: _cuts(operator, ranks), operator.written)
     _by_op[op] = operator
+    _register_autocast(op, operator)
     return op
+
+
+def _register_autocast(op: torch._ops.OpOverload, operator: _Operator) -> None:
+    """Without a rule nothing is registered: the user may do so."""
+    if operator.autocast is None or operator.casts:
+        return
+    operator.casts = True
+
+    def arguments(args: Sequence[Any], device: str) -> Sequence[Any]:
+        rule = operator.autocast
+        if rule is None:
+            return args
+        whole = operator.arguments(tuple(args))
+        return cast(operator.kernel, list(whole.values()), rule, device)
+
+    library = _library(operator.name.partition("::")[0])
+    register_autocast(library, op, operator.qualified.partition("::")[2], arguments)
 
 
 def _cuts(operator: _Operator, ranks: dict[int, int]) -> list[tuple[dict[int, int], list[int]]]:
@@ -506,7 +545,7 @@ def _library(namespace: str) -> torch.library.Library:
     return library
 
 
-def _meaning(kernel: ir.Kernel, function: Reference) -> str:
+def _meaning(kernel: ir.Kernel, function: Reference, autocast: Rule | None) -> str:
     """All that decides what a compiled call does, as text: a compiled graph holds the kernel, and the reference where that
     runs or is differentiated."""
     parts = (
@@ -514,6 +553,7 @@ def _meaning(kernel: ir.Kernel, function: Reference) -> str:
         kernel.name,
         own_digest(),
         "interpreted" if interpreted() else "",
+        "" if autocast is None else str(autocast),
         *meaning(function),
     )
     return "\0".join(("", *parts, ""))
@@ -763,15 +803,47 @@ def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
         if isinstance(value, torch.Tensor) and (value.is_nested or value.layout != torch.strided):
             kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.").strip("_")
             raise TdslError([_wrong(f"'{param.name}' must be a strided tensor; got a {kind} one", param)])
-    return resolve(
-        kernel,
-        {
-            name: _info(value) if isinstance(value, torch.Tensor) else value
-            for name, value in arguments.items()
-        },
-        _answered,
-        _holds,
-    )
+    return resolve(kernel, _infos(arguments), _answered, _holds)
+
+
+def _infos(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _info(value) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()
+    }
+
+
+@contextmanager
+def _autocast_named(operator: _Operator, args: tuple[Any, ...]) -> Iterator[None]:
+    """Names the rule for autocast, if one is what a call lacks that is wrong."""
+    try:
+        yield
+    except TdslError as error:
+        rule = _rule_that_helps(operator.kernel, operator.arguments(args))
+        if rule is None:
+            raise
+        help = f"autocast is on, and casts no template's arguments unless asked to: autocast={rule!r} on the decorator does"
+        raise TdslError([replace(each, help=each.help or help) for each in error.diagnostics]) from None
+
+
+def _rule_that_helps(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> str | None:
+    given = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    devices = {value.device.type for value in given.values()}
+    if len(devices) != 1 or not _autocasts(device := devices.pop()):
+        return None
+    infos = _infos(arguments)
+    with suppress(TdslError):
+        resolve(kernel, infos, _answered, _holds)
+        return None  # something else was wrong
+    for rule in ("lower", "promote"):
+        targets = cast_dtypes(kernel, {name: value.dtype for name, value in given.items()}, rule, device)
+        cast_infos = {
+            name: replace(info, dtype=dtypes.NAMES[targets[name]]) if name in targets else info
+            for name, info in infos.items()
+        }
+        with suppress(TdslError):
+            resolve(kernel, cast_infos, _answered, _holds)
+            return rule
+    return None
 
 
 def _holds(condition: Any) -> bool:
@@ -828,7 +900,8 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
         @staticmethod
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
             _save(operator, ctx, args)
-            return call_below_autograd(op, keyset, args)
+            with _autocast_named(operator, args):
+                return call_below_autograd(op, keyset, args)
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
@@ -859,7 +932,8 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
                     raise TdslError([_no_gradient(kernel, why, help)])
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
             return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
-        result = call_below_autograd(op, keyset, args)
+        with _autocast_named(operator, args):  # seen here and not below, where a graph is traced
+            result = call_below_autograd(op, keyset, args)
         if operator.written:
             # Whoever saved a written tensor for a gradient must notice.
             written = [

@@ -172,6 +172,29 @@ def register_sharding(
     )
 
 
+def register_autocast(
+    library: torch.library.Library,
+    op: torch._ops.OpOverload,
+    name: str,
+    cast: Callable[[Sequence[Any], str], Sequence[Any]],
+) -> None:
+    """Makes calls of `op` under autocast, on a CPU and a GPU, calls with the arguments that `cast(args, device)` returns. The
+    public `torch.library.register_autocast` knows no dtype but one that is fixed. `name`: in the library."""
+
+    def register(device: str) -> None:
+        key = getattr(torch._C.DispatchKey, "Autocast" + torch._C._dispatch_key_for_device(device))
+
+        def call(*args: Any) -> Any:
+            with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
+                return op(*cast(args, device))
+
+        op.py_impl(key)(call)
+        library.impl(name, call, key.name)
+
+    for device in ("cpu", "cuda"):
+        register(device)
+
+
 def forget_shardings() -> None:
     """Makes DTensor ask again how calls may be split."""
     if torch.distributed.is_available():
