@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -242,3 +244,100 @@ def test_a_saved_program_casts(tmp_path):
     torch.export.save(torch.export.export(Model(), (x, w)), tmp_path / "program.pt2")
     got = torch.export.load(tmp_path / "program.pt2").module()(x, w)
     torch.testing.assert_close(got, (x @ w).bfloat16(), rtol=0, atol=0)
+
+
+# Drawn: regions within regions, around calls of templates, compared with the same around PyTorch's own operators, one of
+# each policy.
+
+KINDS = """
+template lower(A: T[M, K], B: T[K, N]) -> C: T[M, N]
+where T in (bf16, f32):
+    config BLOCK_M=16, BLOCK_N=16, BLOCK_K=16
+    for m, n in grid(M by BLOCK_M, N by BLOCK_N):
+        acc = zeros(m, n)
+        for k in K by BLOCK_K:
+            acc += dot(load A[m, k], load B[k, n])
+        store C[m, n] = acc
+
+template widest(A: T[M, N], B: T[M, N]) -> C: T[M, N]
+where T in (bf16, f32):
+    for m, n in grid(M by 16, N by 16):
+        store C[m, n] = load A[m, n] + load B[m, n]
+
+template wide(A: T[M, N], B: T[M, N]) -> C: T[M, N]
+where T in (bf16, f32):
+    for m, n in grid(M by 16, N by 16):
+        d = load A[m, n] - load B[m, n]
+        store C[m, n] = d * d
+"""
+PYTORCHS = {
+    "lower": torch.mm,
+    "widest": lambda A, B: torch.stack([A, B]).sum(0),
+    "wide": lambda A, B: torch.nn.functional.mse_loss(A, B, reduction="none"),
+}
+
+
+@tdsl.template(source=KINDS, autocast="lower")
+def lower(A, B):
+    return A @ B
+
+
+@tdsl.template(source=KINDS, autocast="promote")
+def widest(A, B):
+    return A + B
+
+
+@tdsl.template(source=KINDS, autocast="f32")
+def wide(A, B):
+    return (A - B).square()
+
+
+def drawn(rng):
+    """The text of a program of `f`, `x` (float32) and `y` (bfloat16)."""
+    lines, values, indent, on = ["def program(f, x, y):"], ["x", "y"], 1, [False]
+    for at in range(rng.randint(4, 7)):
+        if indent > 1 and rng.random() < 0.3:
+            indent, on = indent - 1, on[:-1]
+        if rng.random() < 0.6:
+            on.append(rng.random() < 0.75)
+            lines.append("    " * indent + f"with torch.autocast('cpu', torch.bfloat16, enabled={on[-1]}):")
+            indent += 1
+        kind, a, b = rng.choice(list(PYTORCHS)), rng.choice(values), rng.choice(values)
+        # Elsewhere the dtypes of a call must be one, of a template and of PyTorch's product.
+        b = b if on[-1] else f"{b}.to({a}.dtype)"
+        before, behind = (rng.choice(["{}", "torch.relu({})", "{}.t()"]) for _ in range(2))
+        call = f"f.{kind}({before.format(a)}, {b}).remainder(3)"
+        lines.append("    " * indent + f"v{at} = {behind.format(call)}")
+        values.append(f"v{at}")
+    return "\n".join([*lines, f"    return {', '.join(values[2:])}"])
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(3, 12))]
+)
+def test_drawn_regions(interpret, seed):
+    torch.compiler.reset()
+    rng = random.Random(seed)
+    text = drawn(rng)
+    cell = {"torch": torch}
+    exec(text, cell)
+    program = cell["program"]
+    x, y = integers(8, 8).requires_grad_(), integers(8, 8, dtype=torch.bfloat16).requires_grad_()
+    theirs, ours = SimpleNamespace(**PYTORCHS), SimpleNamespace(lower=lower, widest=widest, wide=wide)
+    outside = rng.random() < 0.3
+    with torch.autocast("cpu", torch.bfloat16, enabled=outside):
+        want = program(theirs, x, y)
+        got = program(ours, x, y)
+        compiled = torch.compile(lambda x, y: program(ours, x, y), fullgraph=True)(x, y)
+    for found in (got, compiled):
+        for mine, its in zip(found, want, strict=True):
+            assert mine.dtype == its.dtype, text
+            torch.testing.assert_close(mine, its, rtol=0, atol=0, msg=lambda said: f"{text}\n{said}")
+    grads = [integers(8, 8, dtype=each.dtype) for each in want]
+    its = torch.autograd.grad(want, (x, y), grads, allow_unused=True)
+    for found in (got, compiled):
+        mine = torch.autograd.grad(found, (x, y), grads, allow_unused=True)
+        for one, other in zip(mine, its, strict=True):
+            assert (one is None or not one.any()) if other is None else one.dtype == other.dtype
+            if other is not None:
+                torch.testing.assert_close(one, other, rtol=3e-2, atol=3e-2 * float(other.abs().max()))
