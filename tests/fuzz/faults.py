@@ -581,7 +581,7 @@ def _() -> Iterator[None]:
 @fault("operator of another text served for an edited template")
 def _() -> Iterator[None]:
     with (
-        mock.patch.object(operators, "_digest", lambda kernel, reference: "same"),
+        mock.patch.object(operators, "_digest", lambda text: "same"),
         mock.patch.object(
             operators._Operator,
             "is_of",
