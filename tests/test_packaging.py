@@ -109,7 +109,7 @@ def test_two_examples_run_where_nothing_can_be_parsed(tmp_path: Path) -> None:
             shutil.copy(file, source)
     said = package("kernels", "-o", "out", "--wheel", cwd=tmp_path)
     assert said == (
-        "out/kernels: matmul, softmax; winners of 0 tunings\nout/dist/kernels-0.1.0-py3-none-any.whl\n"
+        "out/kernels: matmul, softmax, softmax_backward; winners of 0 tunings\nout/dist/kernels-0.1.0-py3-none-any.whl\n"
     )
     shutil.rmtree(source)
     (wheel,) = (tmp_path / "out" / "dist").glob("*.whl")

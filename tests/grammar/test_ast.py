@@ -83,7 +83,9 @@ def nodes(node: object) -> Iterator[ast.Node]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_parse_and_every_node_knows_its_text(path: Path) -> None:
     file = parse(read(path))
-    assert [each.name.name for each in file.templates] == [path.stem]
+    names = [each.name.name for each in file.templates]
+    assert names[0] == path.stem
+    assert all(name.startswith(f"{path.stem}_backward") for name in names[1:])
     for node in nodes(file):
         text = node.span.text
         assert text

@@ -89,6 +89,37 @@ def swiglu(x: Any, gate: Any, up: Any) -> Any:
     return torch.nn.functional.silu(x @ gate) * (x @ up)
 
 
+def targets(rows: int, high: int) -> Any:
+    found = whole(high, rows)
+    found[::3] = -100
+    return found
+
+
+def cross_entropy(logits: Any, target: Any, ignore_index: int) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits, target, reduction="none"), logits.logsumexp(-1)
+
+
+def gqa(q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
+    import torch
+
+    k, v = (each.repeat_interleave(q.shape[1] // each.shape[1], 1) for each in (k, v))
+    scores = (q @ k.mT * scale).masked_fill(torch.ones(q.shape[2], k.shape[2]).triu(1).bool(), -float("inf"))
+    return scores.softmax(-1) @ v, scores.logsumexp(-1)
+
+
+def rope(x: Any, cos: Any, sin: Any) -> Any:
+    import torch
+
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat((-second, first), -1) * sin
+
+
+def centred(x: Any) -> Any:
+    return x - x.amax(1, keepdim=True), x.sum(0)
+
+
 def blur(x: Any) -> Any:
     import torch
 
@@ -153,6 +184,23 @@ CASES = {
     ),
     "axpy": Case("axpy", "", [(1100,), (3,)], lambda n: (randn(n), randn(2 * n)[::2], 3), lambda y, x, a: y + a * x),
     "embed": Case("embed", "--dtype T=f16", [(7, 5, 33)], lambda r, v, n: (whole(v + 2, r, low=-2), randn(v, n, dtype="float16")), embed),
+    "cross_entropy": Case(
+        "cross_entropy", "--dtype T=f32", [(5, 70), (1, 5000)], lambda m, v: (randn(m, v), targets(m, v), -100), cross_entropy
+    ),
+    "gqa": Case(
+        "gqa",
+        "--shape D=16 --dtype T=f32 --const causal=true --config 4",
+        [(1, 4, 2, 70), (2, 3, 3, 5)],
+        lambda b, h, g, m: (randn(b, h, m, 16), randn(b, g, m, 16), randn(b, g, m, 16), 0.3, True),
+        gqa,
+    ),
+    "rope": Case(
+        "rope",
+        "--shape D=24 --dtype T=f32 --dtype U=f32",
+        [(2, 3, 35), (1, 1, 1)],
+        lambda b, h, s: (randn(b, s, h, 24).transpose(1, 2), randn(s, 24), randn(s, 24)),
+        rope,
+    ),
     "int4_matmul": Case(
         "int4_matmul",
         "--const G=32 --dtype T=f32",
@@ -184,6 +232,7 @@ CASES = {
     "gather": Case("golden/gather", "--dtype T=f32", [(7, 5, 33)], lambda r, v, n: (whole(v + 2, r, low=-2), randn(v, n)), embed),
     "inout": Case("golden/inout", "", [(1100,)], lambda n: (randn(2 * n)[::2], randn(n), 0.1), lambda y, x, a: y + a * x),
     "loop_sum": Case("golden/loop_sum", "--shape N=100", [(64,), (5,)], lambda m: (randn(m, 100),), lambda x: x.exp().sum(1)),
+    "loop_over_block": Case("golden/loop_over_block", "--shape N=64", [(70,), (1,)], lambda m: (randn(m, 64),), centred),
     "matmul_even": Case("golden/matmul_even", "--shape M=128 N=64 K=64 --dtype T=f32", [(128, 64, 64)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
     "matmul_open": Case("golden/matmul_open", "--dtype T=f32", [(70, 3, 90), (0, 4, 5), (4, 0, 5)], lambda m, k, n: (randn(m, k), randn(k, n)), matmul),
     "nofuse": Case("golden/nofuse", "", [(130,)], lambda n: (randn(n),), lambda x: x + 1),

@@ -26,8 +26,9 @@ def options_of(template: str) -> list[str]:
     folder, _, name = template.rpartition("/")
     if folder == "own":
         return [OWN, "--template", name]
-    path = f"tests/{template}/kernel.tdsl" if folder else f"examples/{name}/{name}.tdsl"
-    return [str(ROOT / path)]
+    if folder:
+        return [str(ROOT / f"tests/{template}/kernel.tdsl")]
+    return [str(ROOT / f"examples/{name}/{name}.tdsl"), "--template", name]
 
 
 def write(output: Path, *options: str) -> None:

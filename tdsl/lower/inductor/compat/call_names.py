@@ -57,7 +57,6 @@ if torch.distributed.is_available():
     from torch.distributed.tensor import DTensor, Replicate, Shard
     from torch.distributed.tensor._op_schema import OpSchema, OpStrategy, RuntimeSchemaInfo
     from torch.distributed.tensor._ops.utils import expand_to_full_mesh_op_strategy
-    from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 
 def raw_stream(device: torch.device) -> int:
@@ -198,6 +197,9 @@ def register_autocast(
 def forget_shardings() -> None:
     """Makes DTensor ask again how calls may be split."""
     if torch.distributed.is_available():
+        # The module draws pictures, too, and imports NumPy for that.
+        from torch.distributed.tensor.debug import _clear_sharding_prop_cache
+
         _clear_sharding_prop_cache()
 
 
