@@ -14,10 +14,10 @@ import dis
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import SymFloat, SymInt, Tensor
@@ -25,12 +25,15 @@ from torch.compiler import is_compiling
 
 from tdsl import ir, pipeline
 from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.gradients import Backward
 from tdsl.identity import own_digest
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import stored
 from tdsl.operators import Reference, argument_error, check_call, operator_of, refusing_operator
 from tdsl.signature import shown, wanted
 from tdsl.source import Source
+
+BackwardFunction = TypeVar("BackwardFunction", bound=Callable[..., Any])
 
 
 def template(
@@ -65,8 +68,8 @@ def template(
 class Template:
     """A template as an operator. Call it with the template's arguments.
 
-    `op` is the operator (`torch.ops.tdsl.NAME`, an overload for each text of the template), `template` the
-    checked kernel, `reference` the decorated function, or None if its body is `...`.
+    `op` is the operator (`torch.ops.tdsl.NAME`, an overload for each text of the template, its reference and its
+    backward), `template` the checked kernel, `reference` the decorated function, or None if its body is `...`.
     """
 
     op: torch._ops.OpOverload
@@ -86,8 +89,47 @@ class Template:
         self._kinds = "".join(map(_kind, kernel.params))
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
+        self._function = function
         self.op = operator_of(kernel, function, self.reference, self._defaults)
         self._name, self._refusal = str(self.op), refusing_operator()
+
+    @overload
+    def backward(self, function: BackwardFunction, /) -> BackwardFunction: ...
+
+    @overload
+    def backward(self, /, *, saves: Iterable[str]) -> Callable[[BackwardFunction], BackwardFunction]: ...
+
+    def backward(self, function: Any = None, /, *, saves: Iterable[str] | None = None) -> Any:
+        """Decorates the function that computes the template's gradients, in place of the reference's derivative.
+
+            @softmax.backward                    # or @softmax.backward(saves=("y",))
+            def softmax_backward(grads, inputs, outputs):
+                return {"x": softmax_grad(grads.y, outputs.y)}
+
+        `grads` has the gradient of each output by its name, of the output's shape and dtype, in any strides; zeros
+        if nobody used that output. `inputs` has the arguments, `outputs` what the call returned. `saves` names the
+        tensors among them that are kept for the backward, all unless given; numbers are always there. It returns
+        the gradients by parameter, each of its argument's shape and dtype, or a tuple with one for each tensor
+        parameter, or one tensor if there is one. An argument that requires a gradient must get one, or None:
+        it has none.
+
+        The function is PyTorch, and usually calls templates. It runs without autocast. Under `torch.compile` what
+        it calls is in the backward graph. Second derivatives (`create_graph=True`), forward mode and `torch.func`
+        take the reference's derivative: without a reference, or without the arguments that it needs in `saves`,
+        they are an error.
+
+        `op` is another operator afterwards. Decorate again to replace the function. Raises TdslError if the
+        template writes to its arguments, or lacks what `saves` names.
+        """
+        if function is None:
+            return lambda function: self._differentiate(function, saves)
+        return self._differentiate(function, saves)
+
+    def _differentiate(self, function: Any, saves: Iterable[str] | None) -> Any:
+        made = Backward.of(self.template, function, saves)
+        self.op = operator_of(self.template, self._function, self.reference, self._defaults, made)
+        self._name = str(self.op)
+        return function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the template.

@@ -3,7 +3,7 @@
     operator_of(kernel, f, f, {})   ->   torch.ops.tdsl.matmul.d3f9...
 
 Its schema has the template's parameters, its meta function is the template's signature, its derivative is
-the reference's. Eagerly it runs the kernel unfused on a GPU (and on a CPU whose Triton is interpreted), else
+its own backward (`gradients`) or the reference's. Eagerly it runs the kernel unfused on a GPU (and on a CPU whose Triton is interpreted), else
 the reference. Under `torch.compile` a call is lowered by `lower.inductor`.
 """
 
@@ -26,6 +26,7 @@ from typing_extensions import assert_never
 
 from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
+from tdsl.gradients import Backward, Like
 from tdsl.identity import meaning, own_digest
 from tdsl.lower import static_axes
 from tdsl.lower.facts.sharding import independent_dims
@@ -65,11 +66,17 @@ class _Operator:
     """What the functions registered for one operator look up."""
 
     def __init__(
-        self, kernel: ir.Kernel, function: Reference, defaults: Mapping[str, Any], overload: str
+        self,
+        kernel: ir.Kernel,
+        function: Reference,
+        defaults: Mapping[str, Any],
+        backward: Backward | None,
+        overload: str,
     ) -> None:
         self.kernel = kernel
         self.reference: Reference | None = None
         self.function = function
+        self.backward = backward
         self.overload = overload
         self.names = tuple(param.name for param in kernel.params)
         self.defaults = _trailing(self.names, defaults)
@@ -80,14 +87,14 @@ class _Operator:
             if isinstance(param, ir.Tensor) and param.inout
         )
 
-    def is_of(self, function: Reference) -> bool:
-        """Whether `function` is this operator's reference, or that function defined once more."""
-        mine = self.function
-        return mine is function or (
-            mine.__code__ == function.__code__
-            and mine.__module__ == function.__module__
-            and not mine.__closure__
-            and not function.__closure__
+    def is_of(self, function: Reference, backward: Backward | None) -> bool:
+        """Whether these are this operator's reference and backward, or those functions defined once more."""
+        if self.backward is None or backward is None:
+            return self.backward is backward and _is_again(self.function, function)
+        return (
+            _is_again(self.function, function)
+            and _is_again(self.backward.function, backward.function)
+            and self.backward.saves == backward.saves
         )
 
     def arguments(self, args: tuple[Any, ...]) -> dict[str, Any]:
@@ -129,6 +136,15 @@ class _Operator:
         return f"({', '.join(parts)}) -> " + (returned if returned == "Tensor" else f"({returned})")
 
 
+def _is_again(mine: Callable[..., Any], function: Callable[..., Any]) -> bool:
+    return mine is function or (
+        mine.__code__ == function.__code__
+        and mine.__module__ == function.__module__
+        and not mine.__closure__
+        and not function.__closure__
+    )
+
+
 def _trailing(names: tuple[str, ...], defaults: Mapping[str, Any]) -> tuple[Any, ...]:
     """The defaults of the last parameters; a schema can have no others."""
     found: list[Any] = []
@@ -144,21 +160,25 @@ def _literal(value: object) -> str:
 
 
 def operator_of(
-    kernel: ir.Kernel, function: Reference, reference: Reference | None, defaults: Mapping[str, Any]
+    kernel: ir.Kernel,
+    function: Reference,
+    reference: Reference | None,
+    defaults: Mapping[str, Any],
+    backward: Backward | None = None,
 ) -> torch._ops.OpOverload:
     """The operator of a template that decorates `function`: a known one, or one that is registered now.
 
     `reference` is the function, or None if it says nothing; `defaults` are the parameters' by name.
     """
-    digest = _digest(kernel, function)
+    digest = _digest(kernel, function, backward)
     with _lock:
         known = _operators.setdefault(f"{kernel.name}.{digest}", [])
         for operator in known:
-            if operator.is_of(function):
-                operator.reference = reference
+            if operator.is_of(function, backward):
+                operator.reference, operator.backward = reference, backward
                 return _registered(operator)
         overload = f"d{digest}" + (f"_{len(known) + 1}" if known else "")
-        operator = _Operator(kernel, function, defaults, overload)
+        operator = _Operator(kernel, function, defaults, backward, overload)
         operator.reference = reference
         known.append(operator)
         return _define(operator)
@@ -361,15 +381,16 @@ def _library() -> torch.library.Library:
     return library
 
 
-def _digest(kernel: ir.Kernel, reference: Callable[..., Any]) -> str:
+def _digest(kernel: ir.Kernel, reference: Callable[..., Any], backward: Backward | None) -> str:
     """Of all that decides what a compiled call does: a compiled graph is cached under the operator's name,
-    and holds the reference where that runs or is differentiated."""
+    and holds the reference where that runs or is differentiated, and what the backward calls."""
     parts = (
         kernel.source.text,
         kernel.name,
         own_digest(),
         "interpreted" if interpreted() else "",
         *meaning(reference),
+        *(() if backward is None else ("backward", *sorted(backward.saves), *meaning(backward.function))),
     )
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -502,15 +523,18 @@ def _reference(operator: _Operator, arguments: Mapping[str, Any]) -> Any:
     assert operator.reference is not None, "a call without one was refused before"
     kernel = operator.kernel
     with _without_autocast(_device(kernel, arguments)):
-        return operator.reference(
-            *(
-                # A dtype parameter as the dtype that the reference's author knows.
-                dtypes.TORCH[arguments[param.name]]
-                if isinstance(param, ir.Const) and param.type == "dtype"
-                else arguments[param.name]
-                for param in kernel.params
-            )
-        )
+        return operator.reference(*_as_known(kernel, arguments).values())
+
+
+def _as_known(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are there, in order, a dtype as the one that a reference's author knows."""
+    return {
+        param.name: dtypes.TORCH[arguments[param.name]]
+        if isinstance(param, ir.Const) and param.type == "dtype"
+        else arguments[param.name]
+        for param in kernel.params
+        if param.name in arguments
+    }
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
@@ -645,15 +669,17 @@ def _wrong(message: str, node: ir.Node) -> Diagnostic:
 
 
 def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., Any]:
-    """What a call is where gradients are taken: a node of the graph, whose derivative is the reference's."""
+    """What a call is where gradients are taken: a node of the graph, whose derivative is the operator's own
+    backward, or the reference's."""
     kernel = operator.kernel
     writes = [argument.is_write for argument in op._schema.arguments]
 
     class Call(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
-            _save(operator, ctx, args)
-            return call_below_autograd(op, keyset, args)
+            result = call_below_autograd(op, keyset, args)
+            _save(operator, ctx, args, result)
+            return result
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
@@ -668,11 +694,18 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
         if wanted or forward:
             if operator.written:
                 raise TdslError([_no_gradient(kernel, "it writes to its arguments")])
-            if operator.reference is None:
+            by_reference = forward or in_transform()
+            if operator.reference is None and (by_reference or operator.backward is None):
                 why = "it has no reference to differentiate"
-                help = "write what it means in PyTorch as the body of its function, or call it under torch.no_grad()"
+                if operator.backward is not None:
+                    why += ", as forward mode and torch.func do in place of its backward"
+                help = (
+                    "write what it means in PyTorch as the body of its function"
+                    f"{'' if operator.backward else f', give it a gradient (@{kernel.name}.backward)'}, "
+                    "or call it under torch.no_grad()"
+                )
                 raise TdslError([_no_gradient(kernel, why, help)])
-            if forward or in_transform():
+            if by_reference:
                 # Another kind of derivative: PyTorch has it of all that the reference calls.
                 arguments = operator.arguments(args)
                 device = _device(kernel, arguments).type
@@ -697,44 +730,103 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
     return call
 
 
-def _save(operator: _Operator, ctx: Any, inputs: tuple[Any, ...]) -> None:
-    ctx.save_for_backward(*(value for value in inputs if isinstance(value, torch.Tensor)))
-    ctx.rest = tuple(None if isinstance(value, torch.Tensor) else value for value in inputs)
-    ctx.places = tuple(isinstance(value, torch.Tensor) for value in inputs)
+_by_reference = False
 
 
-def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> tuple[Any, ...]:
+@contextmanager
+def reference_gradients() -> Iterator[None]:
+    """The derivative of a template that is called inside is its reference's, also where it has a backward of
+    its own: for tests, to compare the two. Where it has no reference it is its own all the same."""
+    global _by_reference
+    before, _by_reference = _by_reference, True
+    try:
+        yield
+    finally:
+        _by_reference = before
+
+
+def _save(operator: _Operator, ctx: Any, args: tuple[Any, ...], result: Any) -> None:
+    arguments = operator.arguments(args)
+    own = operator.backward
+    if _by_reference and operator.reference is not None:
+        own = None
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    kept = dict(tensors)
+    if own is not None:
+        outputs = (result,) if isinstance(result, torch.Tensor) else result
+        kept |= {output.name: value for output, value in zip(operator.kernel.outputs, outputs, strict=True)}
+        kept = {name: value for name, value in kept.items() if name in own.saves}
+    ctx.save_for_backward(*kept.values())
+    ctx.own, ctx.kept, ctx.given = own, tuple(kept), len(args)
+    ctx.plain = {name: value for name, value in arguments.items() if name not in tensors}
+    ctx.likes = {name: Like.of(value) for name, value in tensors.items()}
+
+
+def _backward(operator: _Operator, ctx: Any, grads: tuple[Any, ...]) -> list[Any]:
+    """The gradient of each argument of a call, or None."""
+    again = torch.is_grad_enabled()  # is the gradient to be differentiated, too?
+    kernel, own = operator.kernel, ctx.own
+    names = operator.names[: ctx.given]
+    wanted = [name for name, needed in zip(names, ctx.needs_input_grad[1:], strict=True) if needed]
+    values = ctx.plain | dict(zip(ctx.kept, ctx.saved_tensors, strict=True))
+    if own is None or again:
+        if own is not None:
+            _check_second(operator, own, values)
+        found = _reference_gradients(operator, values, grads, wanted, again)
+    else:
+        with _without_autocast(ctx.likes[wanted[0]].device):
+            known = _as_known(kernel, values) | {
+                output.name: values[output.name] for output in kernel.outputs if output.name in values
+            }
+            found = own.gradients(known, grads, ctx.likes, wanted, _holds)
+    return [found.get(name) for name in names]
+
+
+def _check_second(operator: _Operator, own: Backward, values: Mapping[str, Any]) -> None:
+    """Raises TdslError where the reference, whose derivative is differentiable, cannot be recomputed."""
+    kernel = operator.kernel
+    what = f"a second derivative of '{kernel.name}' (create_graph=True) is one of its reference, not of its backward"
+    if operator.reference is None:
+        help = "write what the template means in PyTorch as the body of its function"
+        raise own.error(f"{what}, and it has none", kernel, help)
+    for param in kernel.params:
+        if param.name not in values:
+            help = f"add '{param.name}' to saves="
+            raise own.error(f"{what}, which needs '{param.name}'", param, help)
+
+
+def _reference_gradients(
+    operator: _Operator,
+    arguments: Mapping[str, Any],
+    grads: tuple[Any, ...],
+    wanted: Sequence[str],
+    again: bool,
+) -> dict[str, torch.Tensor | None]:
     """Recomputes the reference and differentiates it; again differentiable."""
-    again = torch.is_grad_enabled()
-    saved = iter(ctx.saved_tensors)
-    wanting = ctx.needs_input_grad[1:]
     with torch.enable_grad():
-        inputs = [next(saved) if here else rest for here, rest in zip(ctx.places, ctx.rest, strict=True)]
         # A view is a node of the graph of its own: differentiating stops here, and can go on later.
-        inputs = [
-            value.view_as(value) if here and needed else value
-            for value, here, needed in zip(inputs, ctx.places, wanting, strict=True)
-        ]
-        returned = _reference(operator, operator.arguments(tuple(inputs)))
+        arguments = {
+            name: arguments[name].view_as(arguments[name]) if name in wanted else arguments[name]
+            for name in operator.names
+        }
+        returned = _reference(operator, arguments)
         outputs = returned if isinstance(returned, tuple | list) else (returned,)
         pairs = [
             (output, grad)
             for output, grad in zip(outputs, grads, strict=True)
             if grad is not None and output.requires_grad
         ]
-        wanted = [value for value, needed in zip(inputs, wanting, strict=True) if needed]
-        found: tuple[Any, ...] = (None,) * len(wanted)
-        if pairs:
-            with _without_autocast(wanted[0].device):
-                found = torch.autograd.grad(
-                    [output for output, _ in pairs],
-                    wanted,
-                    [grad for _, grad in pairs],
-                    allow_unused=True,
-                    create_graph=again,
-                )
-    results = iter(found)
-    return tuple(next(results) if needed else None for needed in wanting)
+        if not pairs:
+            return {}
+        with _without_autocast(arguments[wanted[0]].device):
+            found = torch.autograd.grad(
+                [output for output, _ in pairs],
+                [arguments[name] for name in wanted],
+                [grad for _, grad in pairs],
+                allow_unused=True,
+                create_graph=again,
+            )
+    return dict(zip(wanted, found, strict=True))
 
 
 def _no_gradient(

@@ -47,15 +47,16 @@ ALLOWED = {
     "check": DATA,
     "lower": DATA - {"ast"},
     "pipeline": DATA | PASSES,
-    "operators": DATA | PASSES | {"identity"},
-    "api": DATA | PASSES | {"pipeline", "identity", "operators"},
+    "gradients": DATA | PASSES,
+    "operators": DATA | PASSES | {"identity", "gradients"},
+    "api": DATA | PASSES | {"pipeline", "identity", "gradients", "operators"},
     "testing": DATA | PASSES | {"pipeline", "operators"},
     "cli": DATA | PASSES | {"pipeline", "testing"},
     "__main__": {"cli"},
     "__init__": {"api", "diagnostics", "refusal", "version"},
 }
 HEAVY = {"torch", "triton", "sympy"}
-MAY_BE_HEAVY = ("api.py", "operators.py", "testing.py", "lower/inductor/", "lower/runtime/")
+MAY_BE_HEAVY = ("api.py", "gradients.py", "operators.py", "testing.py", "lower/inductor/", "lower/runtime/")
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
