@@ -34,16 +34,22 @@ from tdsl.signature import shown, wanted
 from tdsl.source import Source
 
 BackwardFunction = TypeVar("BackwardFunction", bound=Callable[..., Any])
+Spelling = TypeVar("Spelling", bound=Callable[..., Any])
 
 
 def template(
-    path: str | os.PathLike[str] | None = None, *, source: str | None = None, name: str | None = None
+    path: str | os.PathLike[str] | None = None,
+    *,
+    source: str | None = None,
+    name: str | None = None,
+    replaces: bool = False,
 ) -> Callable[[Reference], Template]:
     """Makes an operator of the template in the file `path`, or in the text `source`.
 
     A relative path is beside the module of the decorated function. `name` is the template's name in the
     file, the function's own unless given. The function's parameters are the template's, by name and in
     order; its body is the reference: what the template means, in PyTorch, or `...` (or `pass`) for none.
+    `replaces`: `tdsl.replacing()` puts it where a model does what the reference means.
 
     Raises TdslError if the template is wrong or disagrees with the function.
     """
@@ -60,9 +66,20 @@ def template(
         text = _read(path, function) if path is not None else Source("<string>", str(source))
         wanted = name or function.__name__
         key = (own_digest(), sys.version, text.name, text.text, wanted)
-        return Template(stored(key, lambda: pipeline.load(text, wanted)), function)
+        made = Template(stored(key, lambda: pipeline.load(text, wanted)), function)
+        if replaces:
+            _replacing[made.__module__, made.__qualname__] = made
+        return made
 
     return decorate
+
+
+_replacing: dict[tuple[str, str], Template] = {}
+
+
+def replacing_templates() -> tuple[Template, ...]:
+    """Those that were made with `replaces=True`, the latest of each name."""
+    return tuple(_replacing.values())
 
 
 class Template:
@@ -90,6 +107,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
         self._function = function
+        self.spellings: list[Reference] = []
         self.op = operator_of(kernel, function, self.reference, self._defaults)
         self._name, self._refusal = str(self.op), refusing_operator()
 
@@ -124,6 +142,25 @@ class Template:
         if function is None:
             return lambda function: self._differentiate(function, saves)
         return self._differentiate(function, saves)
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The parameters that may be left out, and what they are then."""
+        return self._defaults
+
+    def replaces(self, function: Spelling, /) -> Spelling:
+        """Says that `function` means the same as the template, for `tdsl.replacing` to find it in models.
+
+            @rms_norm.replaces
+            def llama_norm(x, w, eps):
+                v = x.float()
+                return w * (v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+        It takes the template's arguments in their order, and returns what the reference returns. It may round
+        elsewhere: `replacing` compares the two on random tensors, and refuses one that gives other numbers.
+        """
+        self.spellings.append(function)
+        return function
 
     def _differentiate(self, function: Any, saves: Iterable[str] | None) -> Any:
         made = Backward.of(self.template, function, saves)
