@@ -44,6 +44,14 @@ def ids_of(rows: int) -> Callable[..., torch.Tensor]:
     return ids
 
 
+def targets_of(vocabulary: int) -> Callable[..., torch.Tensor]:
+    def targets(*shape: int) -> torch.Tensor:
+        drawn = torch.randint(0, max(vocabulary, 1), shape, device=testing.device())
+        return torch.where(flags(*shape), drawn, -100)
+
+    return targets
+
+
 Make = Callable[..., torch.Tensor]
 
 
@@ -77,6 +85,14 @@ def arguments(name: str, a: int, b: int, c: int) -> list[tuple[Make, Shape]]:
             return [(ids_of(c), (a,)), (bytes_, (c, b)), (lambda: random(1)[0], ()), (r, (a, b))]
         case "axpy":
             return [(r, (a,)), (r, (a,))]
+        case "rope":
+            d = (c + 1) // 2 * 2
+            return [(r, (2, a, b, d)), (r, (b, d)), (r, (a, d)), (r, (a, d)), (lambda: random(1)[0], ())]
+        case "cross_entropy":
+            return [(r, (a, b)), (targets_of(b), (a,)), (r, (a,))]
+        case "gqa":
+            d = 24
+            return [(r, (2, 2, a, d)), (r, (2, 1, b, d)), (r, (2, 1, b, d)), (r, (2, 2, a, d))]
     raise AssertionError(name)
 
 
@@ -84,11 +100,14 @@ def arguments(name: str, a: int, b: int, c: int) -> list[tuple[Make, Shape]]:
 BLOCKS = {
     "attention": (128, 128, 1),
     "axpy": (1024, 1, 1),
+    "cross_entropy": (1, 4096, 1),
     "embed": (1, 1024, 7),
+    "gqa": (128, 128, 1),
     "int4_matmul": (64, 128, 64),
     "layer_norm": (1, 64, 1),
     "matmul": (128, 256, 64),
     "rms_norm": (1, 64, 1),
+    "rope": (32, 3, 64),
     "softmax": (1, 64, 1),
     "swiglu": (128, 128, 64),
 }

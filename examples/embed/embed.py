@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import tdsl
@@ -17,6 +19,19 @@ def embed(ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return table.new_zeros(ids.shape[0], table.shape[1])
     inside = (ids >= 0) & (ids < rows)
     return torch.where(inside[:, None], table[ids.clamp(0, rows - 1)], 0)
+
+
+@tdsl.template("embed.tdsl")
+def embed_backward(grad: torch.Tensor, ids: torch.Tensor, V: int) -> torch.Tensor:
+    inside = (ids >= 0) & (ids < V)
+    rows = grad.new_zeros(V + 1, grad.shape[1], dtype=torch.float32)  # the last one is of what is outside
+    return rows.index_add(0, torch.where(inside, ids, V), grad.float())[:V]
+
+
+@embed.backward(saves=("ids", "table"))
+def embed_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    table = inputs.table
+    return {"table": embed_backward(grads.y, inputs.ids, table.shape[0]).to(table.dtype)}
 
 
 def program(

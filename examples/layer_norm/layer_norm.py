@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -23,6 +25,31 @@ def layer_norm(
     if b is not None:
         y = y + b
     return y.to(x.dtype), mean, rstd
+
+
+@tdsl.template("layer_norm.tdsl")
+def layer_norm_backward(
+    grad: torch.Tensor,
+    grad_mean: torch.Tensor,
+    grad_rstd: torch.Tensor,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g, inv = grad.float(), rstd[..., None]
+    unit = (x.float() - mean[..., None]) * inv
+    along_mean = (g * w).sum(-1, keepdim=True) * inv - grad_mean[..., None]
+    along_unit = (g * w * unit).sum(-1, keepdim=True) * inv + grad_rstd[..., None] * inv.square()
+    dx = g * w * inv - (along_mean + unit * along_unit) / x.shape[-1]
+    return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0), g.flatten(0, -2).sum(0)
+
+
+@layer_norm.backward(saves=("x", "w", "b", "mean", "rstd"))
+def layer_norm_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    x, w = inputs.x, inputs.w
+    dx, dw, db = layer_norm_backward(grads.y, grads.mean, grads.rstd, x, w, outputs.mean, outputs.rstd)
+    return {"x": dx, "w": dw.to(w.dtype), "b": db.to(w.dtype)}
 
 
 def program(

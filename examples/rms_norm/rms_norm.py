@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -15,6 +17,23 @@ device = testing.device()  # without a GPU it switches Triton's interpreter on, 
 def rms_norm(x: torch.Tensor, w: torch.Tensor, eps: float) -> torch.Tensor:
     v = x.float()
     return (v * torch.rsqrt(v.square().mean(-1, keepdim=True) + eps) * w).to(x.dtype)
+
+
+@tdsl.template("rms_norm.tdsl")
+def rms_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, w: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    v, g = x.float(), grad.float()
+    inv = torch.rsqrt(v.square().mean(-1, keepdim=True) + eps)
+    unit = v * inv
+    dx = inv * (g * w - unit * (g * w * unit).mean(-1, keepdim=True))
+    return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0)
+
+
+@rms_norm.backward(saves=("x", "w"))
+def rms_norm_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    dx, dw = rms_norm_backward(grads.y, inputs.x, inputs.w, inputs.eps)
+    return {"x": dx, "w": dw.to(inputs.w.dtype)}
 
 
 def program(x: torch.Tensor, w: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import tdsl
@@ -13,6 +15,17 @@ device = testing.device()  # without a GPU it switches Triton's interpreter on, 
 @tdsl.template("softmax.tdsl")
 def softmax(x: torch.Tensor) -> torch.Tensor:
     return torch.softmax(x.float(), -1).to(x.dtype)
+
+
+@tdsl.template("softmax.tdsl")
+def softmax_backward(grad: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    g, p = grad.float(), y.float()
+    return (p * (g - (g * p).sum(-1, keepdim=True))).to(y.dtype)
+
+
+@softmax.backward
+def softmax_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    return {"x": softmax_backward(grads.y, outputs.y)}
 
 
 def program(logits: torch.Tensor, temperature: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:

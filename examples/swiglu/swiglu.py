@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +16,27 @@ device = testing.device()  # without a GPU it switches Triton's interpreter on, 
 @tdsl.template("swiglu.tdsl")
 def swiglu(x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return F.silu(x @ gate) * (x @ up)
+
+
+@tdsl.template("swiglu.tdsl")
+def swiglu_backward(
+    grad: torch.Tensor, x: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    dy, g, u = grad.float(), (x @ gate).float(), (x @ up).float()
+    s = torch.sigmoid(g)
+    return (dy * u * s * (1 + g * (1 - s))).to(x.dtype), (dy * g * s).to(x.dtype)
+
+
+@swiglu.backward(saves=("x", "gate", "up"))
+def swiglu_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
+    x, gate, up = inputs.x, inputs.gate, inputs.up
+    dg, du = swiglu_backward(grads.y, x, gate, up)
+    rows, dg_rows, du_rows = (each.flatten(0, -2) for each in (x, dg, du))
+    return {
+        "x": dg @ gate.T + du @ up.T,
+        "gate": rows.T @ dg_rows,
+        "up": rows.T @ du_rows,
+    }
 
 
 def program(

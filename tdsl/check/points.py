@@ -457,6 +457,9 @@ def _covers(ctx: Context, node: ast.Store, tensor: ir.Tensor, values: list[ir.Ex
                 )
                 good = False
             case ir.TileRef(tile=tile):
+                while (block := _walked(tile)) is not None and block not in named:
+                    named.append(tile)
+                    tile = block
                 part = _cut(ctx, tile, size(dim), named)
                 named.append(tile)
                 if part is not None:
@@ -497,6 +500,14 @@ def _single(tile: ir.Tile) -> bool:
             return True
         case _:
             return False
+
+
+def _walked(tile: ir.Tile) -> ir.Tile | None:
+    """The tile whose block the loop of `tile` walks: `m` of `for i in m.start to m.stop`."""
+    match tile:
+        case ir.Tile(start=ir.TileEdge(tile=first, edge="start"), stop=ir.TileEdge(tile=last, edge="stop")):
+            return first if first == last else None
+    return None
 
 
 def _cut(ctx: Context, tile: ir.Tile, dim: ir.Expr, named: list[ir.Tile]) -> ir.Tile | None:

@@ -85,6 +85,34 @@ def test_a_dimension_in_parts(
 
 
 @pytest.mark.parametrize(
+    ("loops", "subscripts", "covers"),
+    [
+        (["i in m.start to m.stop by 4"], "i, n", True),
+        (["i in m.start to m.stop"], "i, n", True),
+        (["i in m.start to m.stop", "j in n.start to n.stop by 2"], "i, j", True),
+        (["i in m.start to m.stop by 8", "j in i.start to i.stop by 4"], "j, n", True),
+        (["k in M by 16", "i in m.start to m.stop"], "i, n", False),  # once for every k
+        (["i in m.start to m.stop by 8", "j in i.start to i.stop by 4"], "i, n", False),
+        (["i in m.start to m.stop by 4"], "m, n", False),
+        (["i in m.start to m.stop - 1"], "i, n", False),
+        (["i in m.start + 1 to m.stop"], "i, n", False),
+        (["i in n.start to m.stop"], "i, n", False),
+        (["i in n.start to n.stop"], "i, n", False),
+        (["i in m.start to m.stop"], "i, m", False),  # a diagonal
+        (["i in m.start to m.stop", "j in m.start to m.stop"], "i, j", False),
+    ],
+)
+def test_a_loop_over_a_block(mistakes: Mistakes, loops: list[str], subscripts: str, covers: bool) -> None:
+    lines = [f"{'    ' * depth}for {loop}:" for depth, loop in enumerate(loops)]
+    found = mistakes(
+        "\n".join([*lines, f"{'    ' * len(loops)}store y[{subscripts}] = load x[{subscripts}]"]),
+        "(x: T[M, N]) -> y: T[M, N]",
+    )
+    codes = {line.split(":")[0] for line in found}
+    assert codes <= {"partial-store", "out-of-bounds", "stored-twice"} and bool(codes) != covers, found
+
+
+@pytest.mark.parametrize(
     ("signature", "unused"),
     [
         ("(x: T[M, N], like: T[S]) -> y: T[M, N, S]", False),

@@ -1,4 +1,4 @@
-"""The nine examples as templates to be fuzzed, with references that calculate in float64.
+"""Nine of the examples as templates to be fuzzed, with references that calculate in float64.
 
     example(rng, "t0", exact=True)    ->    examples/matmul/matmul.tdsl, its blocks made small or left alone
 
@@ -74,6 +74,9 @@ def example(rng: random.Random, name: str, *, exact: bool) -> Template:
     """One of the examples, under another name."""
     which = rng.choice(EXACT if exact else BOUNDED)
     text = (FOLDER / which / f"{which}.tdsl").read_text(encoding="utf-8")
+    text = re.split(rf"^#.*\n(?:#.*\n)*template {which}_", text, maxsplit=1, flags=re.MULTILINE)[
+        0
+    ]  # the forward alone
     text = re.sub(rf"^template {which}\b", f"template {name}", text, flags=re.MULTILINE)
     dot = "dot(" in text
     configs = [line for line in text.splitlines() if line.startswith("    config")]
@@ -166,13 +169,14 @@ def example(rng: random.Random, name: str, *, exact: bool) -> Template:
             ]
         case _:
             params = [
-                _tensor("x", ["M", "K"], dtype, 0.3),
+                _tensor("x", ["M...", "K"], dtype, 0.3),
                 _tensor("gate", ["K", "N"], dtype, 0.3),
                 _tensor("up", ["K", "N"], dtype, 0.3),
             ]
-            outputs = [Output(name="y", dims=("M", "N"), dtype=dtype, bound=1)]
-    if "R" in blocks and which != "embed":
-        blocks["R..."] = blocks.pop("R")
+            outputs = [Output(name="y", dims=("M...", "N"), dtype=dtype, bound=1)]
+    leading = {"softmax": "R", "rms_norm": "R", "layer_norm": "R", "swiglu": "M"}.get(which)
+    if leading:
+        blocks[f"{leading}..."] = blocks.pop(leading)
     return Template(
         name=name,
         family=which,

@@ -52,6 +52,23 @@ def center(x, like):
 
 @tdsl.template(
     source="""
+template walked(x: f32[M, N]) -> (y: f32[M, N], s: f32[N]):
+    config BLOCK=4
+    for m in grid(M by BLOCK):
+        n = whole(N)
+        total = zeros(n)
+        for i in m.start to m.stop:
+            store y[i, n] = load x[i, n] - max(load x[i, n], n)
+            total += load x[i, n]
+        accumulate s[n] += total
+"""
+)
+def walked(x):
+    return x - x.amax(1, keepdim=True), x.sum(0)
+
+
+@tdsl.template(
+    source="""
 template segments(x: f32[L, D], offs: i64[S + 1]) -> y: f32[S, D]:
     for s, d in grid(S, D by 8):
         first = load offs[s]
@@ -116,6 +133,23 @@ def test_points_that_are_proven_or_skipped(dynamic):
     ids = torch.tensor([0, 3, -1, 4, 99, 3, 1], dtype=torch.int32, device=DEVICE)
     # The four templates, cos(like) with sin(like), of which the sizes alone are needed, and the sum behind `accumulate`.
     testing.assert_fused(program, (x, c, s, like, offsets, ids), kernels=6, dynamic=dynamic)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_loop_over_a_block(dynamic):
+    def program(x, gain, bias):
+        y, s = walked(torch.sin(x) * gain)
+        return torch.exp(y + bias) * y, s
+
+    def arguments(m, n):
+        return (
+            torch.randn(n, m, device=DEVICE).T,
+            torch.randn(m, 1, device=DEVICE),
+            torch.randn(n, device=DEVICE),
+        )
+
+    others = [arguments(5, 11), arguments(8, 11)] if dynamic else []
+    testing.assert_fused(program, arguments(7, 11), dynamic=dynamic or None, also=others)
 
 
 def test_a_dot_of_a_variable_dtype():

@@ -310,6 +310,25 @@ template lower(x: f32[N]) -> y: f32[N]:
     same(run(text, x=x), x.cumsum(0))
 
 
+def test_a_loop_over_a_block(run: Launch) -> None:
+    text = """
+template lower(x: f32[M, N]) -> (y: f32[M, N], z: f32[M, N], s: f32[N]):
+    for m, n in grid(M by 16, N by 8):
+        total = zeros(n)
+        for i in m.start to m.stop:
+            store y[i, n] = load x[i, n] * i
+            total += load x[i, n]
+        for i in m.start to m.stop by 8:
+            for j in i.start to i.stop by 4:
+                store z[j, n] = load x[j, n] + j
+        accumulate s[n] += total
+"""
+    x = ints(29, 19)
+    rows = torch.arange(29.0)[:, None]
+    for found, right in zip(run(text, x=x), (x * rows, x + rows, x.sum(0)), strict=True):
+        same(found, right)
+
+
 def test_run_time_conditions(run: Launch) -> None:
     text = """
 template choose(x: f32[M, N], flag: i32[M], limit: int) -> y: f32[M, N]:

@@ -88,7 +88,9 @@ def _extent(dim: ir.Expr | ir.RestDim, environment: Environment) -> Extent:
             return f"size_{name}"
         case ir.RestDim(name=name):
             return environment.dims[name]
-    if all(node.name in environment.dims for node in ir.walk(dim) if isinstance(node, ir.DimRef)):
+        case ir.ParamRef(name=name) if name not in environment.params:
+            return Signed(f"{name}_")
+    if all(_is_known(node, environment) for node in ir.walk(dim)):
         value = evaluate(dim, environment)
         assert isinstance(value, int), f"a size is an integer; {dim} is {value!r}"
         return value
@@ -99,3 +101,12 @@ def _extent(dim: ir.Expr | ir.RestDim, environment: Environment) -> Extent:
             return ceildiv(_extent(left, environment), _extent(right, environment))
         case _:
             raise AssertionError(f"{type(dim).__name__} of an open size")
+
+
+def _is_known(node: ir.Node, environment: Environment) -> bool:
+    match node:
+        case ir.DimRef(name=name):
+            return name in environment.dims
+        case ir.ParamRef(name=name):
+            return name in environment.params
+    return True
