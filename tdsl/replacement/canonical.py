@@ -121,8 +121,19 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
             first, second = args[1] % len(shape), args[2] % len(shape)
             dims[first], dims[second] = dims[second], dims[first]
             return terms.permute(args[0], dims)
-        case "slice" if args[0].shape == shape:
-            return args[0]
+        case "slice" if len(args) < 5 or args[4] == 1:
+            dim, start = (*args[1:3], 0, None)[:2] if len(args) > 2 else (*args[1:2], 0, None)[:2]
+            return _slice(terms, args[0], dim, start or 0, made)
+        case "narrow":
+            return _slice(terms, args[0], args[1], args[2], made)
+        case "select":
+            dim = args[1] % len(args[0].shape)
+            kept = (*shape[:dim], 1, *shape[dim:])
+            return terms.view(_slice(terms, args[0], dim, args[2], (kept, dtype)), shape)
+        case "cat":
+            dim = args[1] if len(args) > 1 else 0
+            operands = tuple(promoted(each) for each in args[0])
+            return terms.make("cat", (operands, dim % len(shape) - len(shape)), shape, dtype)
         case "full" | "scalar_tensor" | "zeros" | "ones" if kwargs.get("layout") in (None, torch.strided):
             value = {"full": args[-1], "scalar_tensor": args[0], "zeros": 0, "ones": 1}[name]
             return terms.make("number", (terms.size(value),), shape, dtype)
@@ -147,6 +158,35 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
         operand = args[0] if op in ("amax", "amin", "any", "all") else promoted(args[0])
         return terms.reduce(op, operand, dims, keepdim=keepdim, dtype=dtype) if operand.shape else None
     return None
+
+
+def part_of(terms: Terms, name: str, args: Sequence[Any], item: int, made: Made) -> Term | None:
+    """The term of one result of a call that cuts a tensor to pieces."""
+    shape, dtype = made
+    match name:
+        case "split":
+            dim = args[2] if len(args) > 2 else 0
+            return _slice(terms, args[0], dim, args[1] * item, made)
+        case "split_with_sizes":
+            dim = args[2] if len(args) > 2 else 0
+            return _slice(terms, args[0], dim, sum(args[1][:item]), made)
+        case "unbind":
+            dim = (args[1] if len(args) > 1 else 0) % len(args[0].shape)
+            kept = (*shape[:dim], 1, *shape[dim:])
+            return terms.view(_slice(terms, args[0], dim, item, (kept, dtype)), shape)
+    return None
+
+
+def _slice(terms: Terms, term: Term, dim: int, start: Any, made: Made) -> Term:
+    """The elements from `start` on, as many as `made` has."""
+    shape, dtype = made
+    if term.shape == shape:
+        return term
+    rank = len(shape)
+    dim = dim % rank
+    if isinstance(start, int) and start < 0:
+        start = terms.size(start + term.shape[dim])
+    return terms.make("slice", (term, dim - rank, terms.size(start), shape[dim]), shape, dtype)
 
 
 def _gelu(terms: Terms, x: Term, approximate: str, shape: Shape, dtype: torch.dtype) -> Term:

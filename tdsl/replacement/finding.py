@@ -69,14 +69,12 @@ class Finding:
         self._taken: set[Value] = set()
         values = self.recorder.values
         self._by_term: dict[Term, Value] = {}
-        self._scaled: dict[Term, list[Term]] = {}
+        self._alike: dict[Term, list[Term]] = {}
         self._readers: dict[Value, list[Value | None]] = {}
         for value in values:
             if value.term not in self._by_term:
                 self._by_term[value.term] = value
-                number, core = self.terms.coefficient(value.term)
-                if core is not value.term:
-                    self._scaled.setdefault(core, []).append(value.term)
+                self._alike.setdefault(patterns.core(self.terms, value.term), []).append(value.term)
             for used in _used(value):
                 self._readers.setdefault(used, []).append(value)
         for used in reading.used:
@@ -115,15 +113,19 @@ class Finding:
         device = value.tensor.device
         best: Attempt | None = None
         node = self.reading.nodes[value.at]
-        for kind in patterns.kinds(wanted.kernel, output, term.shape, dtypes.NAMES[term.dtype]):
+        name = dtypes.NAMES[term.dtype]
+        kinds = [*patterns.kinds(wanted.kernel, output, term.shape, name)]
+        if value.term is not term:
+            kinds += patterns.kinds(wanted.kernel, output, value.term.shape, name)
+        for kind in kinds:
             for spelling in wanted.spellings:
                 pattern = self._pattern(wanted, spelling, kind, device)
                 if pattern is None:
                     continue
                 root = pattern.roots[index]
-                if root.op != term.op or root.dtype != term.dtype or len(root.shape) != len(term.shape):
+                if root.op != term.op or root.dtype != term.dtype:
                     continue
-                comparison = Comparison(pattern, self._scaled, self.terms)
+                comparison = Comparison(pattern, self._alike, self.terms)
                 tries = 0
                 for binding in comparison.bindings(root, term):
                     tries += 1

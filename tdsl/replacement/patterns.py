@@ -8,6 +8,7 @@ first step may guess, and the second proves.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def kinds(kernel: ir.Kernel, output: ir.Tensor, shape: Sequence[Any], dtype: str
     rest = list(dict.fromkeys(rest))
     ranks: list[dict[str, int]] = [{}]
     leading = [dim.name for dim in output.dims if isinstance(dim, ir.RestDim)]
-    if not leading and len(output.dims) != len(shape):
+    if len(shape) < len(output.dims) - len(leading) or (not leading and len(output.dims) != len(shape)):
         return
     for name in rest:
         choices = [len(shape) - len(output.dims) + 1] if name in leading else [0, 1, 2, 3]
@@ -142,6 +143,7 @@ def read(
     consts = dict(kind.consts)
     recorder = Recorder(terms)
     arguments = []
+    logging.disable(logging.CRITICAL)  # PyTorch logs what fails on made-up sizes
     try:
         with recording(recorder, fake_mode):
             for param in kernel.params:
@@ -173,6 +175,8 @@ def read(
             roots = tuple(_bare(recorder.value(result).term) for result in results)
     except Exception:
         return None
+    finally:
+        logging.disable(logging.NOTSET)
     if len(roots) != len(kernel.outputs) or any(root in params for root in roots):
         return None
     return Pattern(kind=kind, roots=roots, params=params, numbers=numbers)
@@ -201,6 +205,11 @@ def _bare(term: Term) -> Term:
     return term.args[0] if term.op == "view" else term
 
 
+def core(terms: Terms, term: Term) -> Term:
+    """What a term is a view of a multiple of."""
+    return _bare(terms.coefficient(_bare(term))[1])
+
+
 def size_of(term: Term) -> int:
     """Of how many different terms one is made."""
     seen: set[int] = set()
@@ -215,10 +224,10 @@ def size_of(term: Term) -> int:
 
 @dataclass
 class Comparison:
-    """Of one pattern's root with one term of the graph. `scaled`: of a term, the graph's values that are a multiple of it."""
+    """Of one pattern's root with one term of the graph. `alike`: by its `core`, the graph's terms that have it."""
 
     pattern: Pattern
-    scaled: Mapping[Term, Sequence[Term]]
+    alike: Mapping[Term, Sequence[Term]]
     terms: Terms
     attempt: Attempt = field(default_factory=Attempt)
 
@@ -276,16 +285,15 @@ class Comparison:
             else:
                 self._differ(known, its, len(binding))
             return
-        for choice in (its, *self._multiples(its)):
-            if len(choice.shape) == len(mine.shape):
-                yield from self._solve(rest, {**binding, name: choice})
-            elif its.op == "view" and len(its.args[0].shape) == len(mine.shape):
-                yield from self._solve(rest, {**binding, name: its.args[0]})
-            else:
-                self._differ(mine, its, len(binding))
+        choices = [its, *([its.args[0]] if its.op == "view" else []), *self._multiples(its)]
+        choices = [choice for choice in dict.fromkeys(choices) if len(choice.shape) == len(mine.shape)]
+        for choice in choices:
+            yield from self._solve(rest, {**binding, name: choice})
+        if not choices:
+            self._differ(mine, its, len(binding))
 
     def _multiples(self, term: Term) -> Sequence[Term]:
-        return self.scaled.get(self.terms.coefficient(term)[1], ())
+        return self.alike.get(core(self.terms, term), ())
 
     def _numbers(
         self, mine: Any, its: Any, rest: list[tuple[Any, Any]], binding: dict[str, Any]

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from tdsl.replacement.canonical import term_of
+from tdsl.replacement.canonical import part_of, term_of
 from tdsl.replacement.decompositions import DECOMPOSITIONS
 from tdsl.replacement.terms import Term, Terms
 
@@ -132,6 +132,10 @@ class Recorder(TorchDispatchMode):
         packet, _, overload = str(func).removeprefix("aten.").partition(".")
         terms_args, terms_kwargs = tree_map(self._argument, (tuple(args), dict(kwargs)))
         shape, dtype = self.terms.shape(made.shape), made.dtype
+        if func.namespace == "aten" and item is not None:
+            found = part_of(self.terms, packet, terms_args, item, (shape, dtype))
+            if found is not None:
+                return found
         if func.namespace == "aten" and item is None:
             # Arguments by name and by place are the same.
             names = [argument.name for argument in func._schema.arguments if not argument.kwarg_only]

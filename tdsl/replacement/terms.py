@@ -144,7 +144,8 @@ class Terms:
         def build(terms: list[Any], shape: Shape) -> Term:
             if op in SYMMETRIC:
                 terms = sorted(terms, key=_order)
-            return self.make(op, tuple(terms), shape, dtype)
+            made = _broadcast([term.shape for term in terms if isinstance(term, Term)])
+            return self.fit(self.make(op, tuple(terms), made, dtype), shape)
 
         return self._each(operands, shape, build)
 
@@ -254,24 +255,24 @@ class Terms:
     def _each(
         self, operands: Sequence[Any], shape: Shape, build: Callable[[list[Any], Shape], Term]
     ) -> Term:
-        """`build` of the operands, with what they are views of in their place, and the view around it."""
+        """`build` of the operands in the shape that one of them has without views, and the view around it: of several
+        such shapes the one with the fewest sizes, whichever the call has."""
         operands = [self._bare(operand, shape) for operand in operands]
         terms = [operand for operand in operands if isinstance(operand, Term)]
-        for term in terms:
-            if term.op != "view" or term.shape != shape:
-                continue
-            (base,) = term.args
-            kept = _common(base.shape, shape)
-            before, after = shape[: len(shape) - kept], base.shape[: len(base.shape) - kept]
-            if not all(_has_prefix(other.shape, before, len(shape), kept) for other in terms):
-                continue
-            inner = [
-                self.view(other, (*after, *other.shape[len(shape) - kept :]))
-                if isinstance(other, Term) and len(other.shape) == len(shape)
-                else other
-                for other in operands
-            ]
-            return self.view(self._each(inner, base.shape, build), shape)
+        bases = {_base(term).shape for term in terms if term.shape == shape}
+        for base in sorted(bases, key=lambda base: (len(base), str(base))):
+            kept = _common(base, shape)
+            before, after = shape[: len(shape) - kept], base[: len(base) - kept]
+            if base != shape and all(_has_prefix(term.shape, before, len(shape), kept) for term in terms):
+                operands = [
+                    self.view(operand, (*after, *operand.shape[len(shape) - kept :]))
+                    if isinstance(operand, Term) and len(operand.shape) == len(shape)
+                    else operand
+                    for operand in operands
+                ]
+                return self.view(self.fit(build(operands, base), base), shape)
+            if base == shape:
+                break
         return self.fit(build(list(operands), shape), shape)
 
     def _bare(self, operand: Any, shape: Shape) -> Any:
@@ -383,6 +384,10 @@ def _key(args: Any) -> Any:
 
 def _order(operand: Any) -> tuple[int, Any]:
     return (0, operand.id) if isinstance(operand, Term) else (1, str(operand))
+
+
+def _base(term: Term) -> Term:
+    return term.args[0] if term.op == "view" else term
 
 
 def _stripped(shape: Shape) -> Shape:
