@@ -20,6 +20,7 @@ from tdsl.replacement.recording import Reading, Recorder, Value
 from tdsl.replacement.rewriting import Match
 from tdsl.replacement.terms import REDUCTIONS, Term, Terms, shown
 
+MOST_PROOFS = 8  # at one place
 NEAR = 0.6  # so much of a reference has to be there for what is left to be worth a word
 _HEAVY = frozenset({"mm", "bmm", *REDUCTIONS})
 _VIEWS = frozenset(
@@ -55,6 +56,7 @@ class Found:
     match: Match | None = None
     why: str = ""
     share: float = 1.0  # of the reference that is there
+    term: Term | None = None
 
 
 class Finding:
@@ -66,14 +68,17 @@ class Finding:
         self.terms: Terms = reading.recorder.terms
         self.found: list[Found] = []
         self._patterns: dict[Any, Pattern | None] = {}
+        self._dtypes = {dtypes.NAMES[v.term.dtype] for v in self.recorder.values if v.term.dtype in dtypes.NAMES}
         self._taken: set[Value] = set()
         values = self.recorder.values
         self._by_term: dict[Term, Value] = {}
+        self._by_base: dict[Term, Value] = {}
         self._alike: dict[Term, list[Term]] = {}
         self._readers: dict[Value, list[Value | None]] = {}
         for value in values:
             if value.term not in self._by_term:
                 self._by_term[value.term] = value
+                self._by_base.setdefault(_bare(value.term), value)
                 self._alike.setdefault(patterns.core(self.terms, value.term), []).append(value.term)
             for used in _used(value):
                 self._readers.setdefault(used, []).append(value)
@@ -88,6 +93,13 @@ class Finding:
         for value in reversed(values):
             if value.made_by is not None and value not in self._taken and not _is_view(value):
                 self._try(value)
+        # What is a multiple, or a view, of what was replaced is not near to it.
+        cores = {patterns.core(self.terms, each.term) for each in self.found if each.match is not None and each.term}
+        self.found = [
+            each
+            for each in self.found
+            if each.match is not None or each.term is None or patterns.core(self.terms, each.term) not in cores
+        ]
 
     def _try(self, value: Value) -> None:
         while (first := next((v for v in _used(value) if _bare(v.term) is _bare(value.term)), None)) is not None:
@@ -114,33 +126,36 @@ class Finding:
         best: Attempt | None = None
         node = self.reading.nodes[value.at]
         name = dtypes.NAMES[term.dtype]
-        kinds = [*patterns.kinds(wanted.kernel, output, term.shape, name)]
+        kinds = [*patterns.kinds(wanted.kernel, output, term.shape, name, self._dtypes)]
         if value.term is not term:
-            kinds += patterns.kinds(wanted.kernel, output, value.term.shape, name)
-        for kind in kinds:
+            kinds += patterns.kinds(wanted.kernel, output, value.term.shape, name, self._dtypes)
+        # A pattern of made-up sizes is read once for all; one of the sizes at hand is needed where some are 1, say.
+        for general, kind in [(k.of_any_size(), k) for k in kinds]:
             for spelling in wanted.spellings:
-                pattern = self._pattern(wanted, spelling, kind, device)
-                if pattern is None:
-                    continue
-                root = pattern.roots[index]
-                if root.op != term.op or root.dtype != term.dtype:
-                    continue
-                comparison = Comparison(pattern, self._alike, self.terms)
-                tries = 0
-                for binding in comparison.bindings(root, term):
-                    tries += 1
-                    if tries > 8:
+                for each in (general, kind):
+                    pattern = self._pattern(wanted, spelling, each, device)
+                    if pattern is None:
+                        continue
+                    root = pattern.roots[index]
+                    if root.op != term.op or root.dtype != term.dtype:
                         break
-                    found = self._prove(value, term, wanted, spelling, pattern, index, binding)
-                    yield found
-                    if found.match is not None:
-                        return
-                share = comparison.attempt.matched / max(1, patterns.size_of(root))
-                if not tries and share >= NEAR and (best is None or comparison.attempt.matched > best.matched):
-                    best = comparison.attempt
-                    yield Found(
-                        wanted=wanted, spelling=spelling.name, node=node, why=best.difference, share=share
-                    )
+                    comparison = Comparison(pattern, self._alike, self.terms)
+                    tries = 0
+                    for binding in comparison.bindings(root, term):
+                        tries += 1
+                        if tries > MOST_PROOFS:
+                            break
+                        found = self._prove(value, term, wanted, spelling, pattern, index, binding)
+                        yield found
+                        if found.match is not None:
+                            return
+                    attempt = comparison.attempt
+                    share = attempt.matched / patterns.size_of(root)
+                    if not tries and share >= NEAR and (best is None or attempt.matched > best.matched):
+                        best = attempt
+                        yield Found(
+                            wanted=wanted, spelling=spelling.name, node=node, why=attempt.difference, share=share, term=term
+                        )
 
     def _pattern(self, wanted: Wanted, spelling: Spelling, kind: Kind, device: torch.device) -> Pattern | None:
         key = (wanted, spelling, kind, device)
@@ -163,7 +178,7 @@ class Finding:
         node = self.reading.nodes[value.at]
 
         def near(why: str) -> Found:
-            return Found(wanted=wanted, spelling=spelling.name, node=node, why=why)
+            return Found(wanted=wanted, spelling=spelling.name, node=node, why=why, term=term)
 
         consts = dict(pattern.kind.consts)
         known: list[tuple[torch.Tensor, Term]] = []
@@ -217,7 +232,7 @@ class Finding:
             return near("what it is a part of writes to its arguments")
         if (escaped := self._escaping(match)) is not None:
             return near(f"'{self.reading.nodes[escaped.at]}', which it calculates on the way, is used elsewhere, too")
-        return Found(wanted=wanted, spelling=spelling.name, node=node, match=match)
+        return Found(wanted=wanted, spelling=spelling.name, node=node, match=match, term=term)
 
     def _plain(self, param: Any, number: Any) -> Any:
         """A number as a reference takes it: a symbolic one is that of the graph."""
@@ -235,18 +250,17 @@ class Finding:
         value = self._by_term.get(term)
         if value is not None:
             return value.tensor
-        if term.op in ("view", "permute"):
-            inner = self._tensor(term.args[0])
-            if inner is None:
-                return None
-            with torch.no_grad(), self.reading.fake_mode:
-                if term.op == "permute":
-                    return torch.permute(inner, list(term.args[1]))
-                sizes = [self._size(size, inner) for size in term.shape]
-                return None if any(size is None for size in sizes) else torch.reshape(inner, sizes)
+        value = self._by_term.get(_bare(term)) or self._by_base.get(_bare(term))
+        with torch.no_grad(), self.reading.fake_mode:
+            if value is not None:
+                sizes = [self._size(size) for size in term.shape]
+                return None if any(size is None for size in sizes) else torch.reshape(value.tensor, sizes)
+            if term.op == "permute":
+                inner = self._tensor(term.args[0])
+                return None if inner is None else torch.permute(inner, list(term.args[1]))
         return None
 
-    def _size(self, size: Any, tensor: torch.Tensor) -> Any:
+    def _size(self, size: Any) -> Any:
         if isinstance(size, int):
             return size
         env = self.reading.fake_mode.shape_env
@@ -261,12 +275,12 @@ class Finding:
 
     def _inside(self, match: Match) -> set[Value]:
         """What is calculated on the way from a match's arguments to its results."""
-        ends = {argument for argument in match.arguments.values() if isinstance(argument, Term)}
+        ends = {_bare(argument) for argument in match.arguments.values() if isinstance(argument, Term)}
         inside: set[Value] = set()
         todo = [root for root in match.roots if root is not None]
         while todo:
             value = todo.pop()
-            if value in inside or (value.term in ends and value not in match.roots):
+            if value in inside or (_bare(value.term) in ends and value not in match.roots):
                 continue
             inside.add(value)
             todo += _used(value)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy
@@ -26,6 +26,7 @@ from tdsl.signature import Environment, evaluate
 # Numbers that no program has by chance, for the scalars of a reference.
 FLOAT, INT = 0.31415926, -7919
 SIZES = tuple(16 * prime for prime in (13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73))
+_fake_log = logging.getLogger("torch._subclasses.fake_tensor")
 MOST_STEPS = 2000  # of one comparison
 
 
@@ -39,6 +40,10 @@ class Kind:
     present: frozenset[str]
     consts: tuple[tuple[str, Any], ...]
     sizes: tuple[tuple[str, int], ...]
+
+    def of_any_size(self) -> Kind:
+        """With made-up sizes."""
+        return replace(self, sizes=())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,8 +69,10 @@ class Attempt:
 Binding = Mapping[str, Any]  # parameter -> the term or the number in the graph
 
 
-def kinds(kernel: ir.Kernel, output: ir.Tensor, shape: Sequence[Any], dtype: str) -> Iterator[Kind]:
-    """The ways in which `kernel` can make an output of this shape and dtype."""
+def kinds(
+    kernel: ir.Kernel, output: ir.Tensor, shape: Sequence[Any], dtype: str, known: Set[str]
+) -> Iterator[Kind]:
+    """The ways in which `kernel` can make an output of this shape and dtype of tensors of dtypes that are `known`."""
     rest = [dim.name for param in kernel.params if isinstance(param, ir.Tensor) for dim in param.dims if isinstance(dim, ir.RestDim)]
     rest = list(dict.fromkeys(rest))
     ranks: list[dict[str, int]] = [{}]
@@ -87,7 +94,7 @@ def kinds(kernel: ir.Kernel, output: ir.Tensor, shape: Sequence[Any], dtype: str
     variables = [name for name, _ in kernel.dtype_choices]
     optional = [p.name for p in kernel.params if isinstance(p, ir.Tensor) and p.optional]
     consts = [p for p in kernel.params if isinstance(p, ir.Const)]
-    for picked in itertools.product(*(choices for _, choices in kernel.dtype_choices)):
+    for picked in itertools.product(*([c for c in choices if c in known] for _, choices in kernel.dtype_choices)):
         names = dict(zip(variables, picked, strict=True))
         for values in itertools.product(*map(_values, consts)):
             given = {const.name: value for const, value in zip(consts, values, strict=True)}
@@ -143,7 +150,7 @@ def read(
     consts = dict(kind.consts)
     recorder = Recorder(terms)
     arguments = []
-    logging.disable(logging.CRITICAL)  # PyTorch logs what fails on made-up sizes
+    _fake_log.disabled = True  # PyTorch logs what fails on made-up sizes
     try:
         with recording(recorder, fake_mode):
             for param in kernel.params:
@@ -176,7 +183,7 @@ def read(
     except Exception:
         return None
     finally:
-        logging.disable(logging.NOTSET)
+        _fake_log.disabled = False
     if len(roots) != len(kernel.outputs) or any(root in params for root in roots):
         return None
     return Pattern(kind=kind, roots=roots, params=params, numbers=numbers)

@@ -43,12 +43,15 @@ class Rewriting:
     def __init__(self, reading: Reading, *, keep_strides: bool) -> None:
         self.reading, self.keep_strides = reading, keep_strides
         self.graph = reading.module.graph
+        self.returned = _leaves(reading.nodes[-1])
         self.node_of = dict(reading.node_of)
         self.added: list[fx.Node] = []
         self._moved: list[tuple[fx.Node, fx.Node, list[fx.Node]]] = []  # old, new, who reads it
         self._by_term: dict[Term, list[Value]] = {}
+        self._by_base: dict[Term, list[Value]] = {}
         for value in reading.recorder.values:
             self._by_term.setdefault(value.term, []).append(value)
+            self._by_base.setdefault(_base(value.term), []).append(value)
 
     def put(self, matches: Sequence[Match]) -> None:
         """Raises CannotWriteError, with some calls in place, where one cannot be."""
@@ -145,15 +148,16 @@ class Rewriting:
         return self._number(argument)
 
     def _term(self, term: Term) -> fx.Node:
-        for value in reversed(self._by_term.get(term, ())):
-            if value.at <= self._at:
-                try:
-                    return self._node(value)
-                except CannotWriteError:
-                    pass
-        if term.op == "view":
-            inner = self._term(term.args[0])
-            return self._add(torch.reshape, (inner, [self._number(size) for size in term.shape]))
+        for value in (*self._by_term.get(term, ()), *self._by_base.get(_base(term), ())):
+            if value.at > self._at:
+                continue
+            try:
+                node = self._node(value)
+            except CannotWriteError:
+                continue
+            if value.term is term:
+                return node
+            return self._add(torch.reshape, (node, [self._number(size) for size in term.shape]))
         if term.op == "permute":
             return self._add(torch.permute, (self._term(term.args[0]), list(term.args[1])))
         raise CannotWriteError("one of its arguments is no tensor of the graph")
@@ -232,6 +236,10 @@ class Rewriting:
         return self._add(torch.permute, (inner, back))
 
 
+def _base(term: Term) -> Term:
+    return term.args[0] if term.op == "view" else term
+
+
 def _values(tree: Any) -> list[Value]:
     found: list[Value] = []
     _mapped(tree, lambda part: found.append(part) if isinstance(part, Value) else None)
@@ -249,13 +257,16 @@ def _mapped(tree: Any, function: Any) -> Any:
 def problem(reading: Reading, rewriting: Rewriting) -> str:
     """What is wrong with the graph as it is now: a call that cannot be run, or results of other strides."""
     env = dict(reading.results)
+    returned = rewriting.returned
     changed: set[fx.Node] = set()
     added = set(rewriting.added)
     with torch.no_grad(), reading.switching(), reading.fake_mode:
         for node in rewriting.graph.nodes:
             if node.op == "output":
-                unlike = [each for each in node.all_input_nodes if each in changed]
-                return f"the strides of '{unlike[0]}', which is returned, would be others" if unlike else ""
+                for new, old in zip(_leaves(node), returned, strict=True):
+                    if not _like(env[new], reading.results[old]):
+                        return f"the strides of '{old}', which is returned, would be others"
+                return ""
             if is_switch(node):
                 reading.switch(node, *fx.node.map_arg((node.args, node.kwargs), env.__getitem__))
                 continue
@@ -280,3 +291,10 @@ def _like(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         return all(map(_like, one, other))
     return type(one) is type(other) and not isinstance(one, torch.Tensor)
+
+
+def _leaves(output: fx.Node) -> list[fx.Node]:
+    """The nodes that a graph returns, as often as it returns them."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(output.args, lambda node: found.append(node))
+    return found
