@@ -23,13 +23,14 @@ import torch
 from torch import SymFloat, SymInt, Tensor
 from torch.compiler import is_compiling
 
-from tdsl import ir, pipeline
+from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.gradients import Backward
 from tdsl.identity import own_digest
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.caches import stored
 from tdsl.operators import Reference, argument_error, check_call, operator_of, refusing_operator
+from tdsl.packaged import kernel_of
 from tdsl.signature import shown, wanted
 from tdsl.source import Source
 
@@ -65,8 +66,11 @@ def template(
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
         wanted = name or function.__name__
-        key = (own_digest(), sys.version, text.name, text.text, wanted)
-        made = Template(stored(key, lambda: pipeline.load(text, wanted)), function)
+        kernel = kernel_of(text, wanted, function.__globals__)
+        if kernel is None:
+            key = (own_digest(), sys.version, text.name, text.text, wanted)
+            kernel = stored(key, lambda: _load(text, wanted))
+        made = Template(kernel, function)
         if replaces:
             _replacing[made.__module__, made.__qualname__] = made
         return made
@@ -108,6 +112,7 @@ class Template:
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
         self._function = function
         self.spellings: list[Reference] = []
+        self.known = False  # by another template's reference or backward, as it is now
         self.op = operator_of(kernel, function, self.reference, self._defaults)
         self._name, self._refusal = str(self.op), refusing_operator()
 
@@ -137,7 +142,7 @@ class Template:
         they are an error.
 
         `op` is another operator afterwards. Decorate again to replace the function. Raises TdslError if the
-        template writes to its arguments, or lacks what `saves` names.
+        template writes to its arguments, lacks what `saves` names, or was used by another template's function before.
         """
         if function is None:
             return lambda function: self._differentiate(function, saves)
@@ -164,8 +169,15 @@ class Template:
 
     def _differentiate(self, function: Any, saves: Iterable[str] | None) -> Any:
         made = Backward.of(self.template, function, saves)
-        self.op = operator_of(self.template, self._function, self.reference, self._defaults, made)
-        self._name = str(self.op)
+        known = self.known
+        op = operator_of(self.template, self._function, self.reference, self._defaults, made)
+        self.known = known  # a backward may call its own template
+        if known and op is not self.op:
+            # Compiled graphs of the other are on disk under what this one was.
+            message = f"another template, decorated before, uses '{self.template.name}' without this backward"
+            help = f"move the backward to right below '{self.template.name}', and run both again"
+            raise made.error(message, self.template, help)
+        self.op, self._name = op, str(op)
         return function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -330,6 +342,12 @@ def _is_empty(function: Reference) -> bool:
         and (step.opname == "RETURN_VALUE" or step.argval is None)
         for step in steps
     )
+
+
+def _load(source: Source, name: str) -> ir.Kernel:
+    from tdsl.pipeline import load  # which imports the parser
+
+    return load(source, name)
 
 
 def _read(path: str | os.PathLike[str], function: Reference) -> Source:

@@ -1,9 +1,9 @@
-"""The shell: `tdsl check`, `tdsl show`, `tdsl demo`.
+"""The shell: `tdsl check`, `tdsl show`, `tdsl package`, `tdsl demo`.
 
     $ tdsl check matmul.tdsl
     matmul.tdsl: matmul: prologues at A, B; epilogues at C
 
-Exit codes: 0, 1 for a wrong template, 2 for a wrong command line. Only `demo` imports torch.
+Exit codes: 0, 1 for a wrong template, 2 for a wrong command line. Only `package` and `demo` import torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -107,7 +107,35 @@ def _parser() -> argparse.ArgumentParser:
         "--without", nargs="+", action="extend", default=[], metavar="TENSOR", help="optional, and not passed"
     )
     show.add_argument("--config", type=int, metavar="I", help="only this tuning candidate, counted from 0")
+    show.add_argument(
+        "--standalone",
+        action="store_true",
+        help="a Python file with the kernel and a function that launches it, which needs torch and triton only",
+    )
+    show.add_argument(
+        "--index",
+        choices=("i32", "i64"),
+        default="i32",
+        help="with --standalone: what it calculates indices in; i64 for tensors of 2**31 elements or more",
+    )
+    show.add_argument("-o", "--output", metavar="FILE", help="with --standalone: the file to write")
     show.set_defaults(command=_show)
+
+    package = commands.add_parser(
+        "package", help="write a Python package of templates, checked and tuned, for where they are used"
+    )
+    package.add_argument(
+        "source", metavar="SOURCE", help="a Python file that decorates templates, or a folder of them"
+    )
+    package.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="where the package is written to"
+    )
+    package.add_argument(
+        "--name", metavar="NAME", help="the package's name: that of the file or folder unless given"
+    )
+    package.add_argument("--wheel", action="store_true", help="also build a wheel of it, in FOLDER/dist")
+    package.add_argument("--version", default="0.1.0", help="the wheel's version, 0.1.0 unless given")
+    package.set_defaults(command=_package)
 
     demo = commands.add_parser("demo", help="run an example fused and compare it with PyTorch")
     demo.add_argument("name", nargs="?", default="matmul", metavar="NAME", help="matmul unless given")
@@ -190,6 +218,18 @@ def _show(options: argparse.Namespace) -> int:
     ]
     _known("--without", "optional tensor", options.without, optional)
     without = set(options.without)
+    if options.standalone:
+        if len(kernels) > 1:
+            raise UsageError(f"--standalone writes one kernel: --template, one of {', '.join(chosen)}")
+        text = _standalone(kernels[0], shapes, dtypes, consts, without, options.config, options.index)
+        if options.output is None:
+            print(text, end="")
+        else:
+            try:
+                Path(options.output).write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"--output {options.output}: {error.strerror}") from None
+        return 0
     print("\n\n".join(_triton(kernel, shapes, dtypes, consts, without, options.config) for kernel in kernels))
     return 0
 
@@ -203,43 +243,26 @@ def _triton(
     config: int | None,
 ) -> str:
     """The Triton function, under a comment with what is not in it: assumed sizes, configs, the grid."""
-    from tdsl.lower import lower, static_axes
+    from tdsl.lower import lower
     from tdsl.lower.emit.text import function_text
     from tdsl.lower.facts.contiguous import contiguous, environment_of
 
     shapes = {name: size for name, size in shapes.items() if name in kernel.dims}
     comments = []
-    for param, axis in static_axes(kernel):
-        dim = kernel.tensor(param).dims[axis]
-        found = (dim.name, 1, 0) if isinstance(dim, ir.RestDim) else ir.solved_for(dim)
-        assert found is not None, "a size that is needed has a name"
-        name = found[0]
+    for name in _needed(kernel):
         if name not in shapes:
             shapes[name] = OPEN_SIZE
             comments.append(f"# {name} = {OPEN_SIZE}, assumed (--shape {name}=...)")
-    values = {}
-    for const in kernel.params:
-        if isinstance(const, ir.Const):
-            if const.name in consts:
-                values[const.name] = _constant(const, consts[const.name])
-            elif const.default is None:
-                raise UsageError(
-                    f"'{kernel.name}' needs a value for '{const.name}': --const {const.name}=..."
-                )
+    values = _constants(kernel, consts)
     dtypes = {name: dtype for name, dtype in dtypes.items() if name in dict(kernel.dtype_choices)}
     for name, choices in kernel.dtype_choices:
         if name not in dtypes and len(choices) > 1:
             comments.append(f"# {name} = {choices[0]}, assumed (--dtype {name}=...)")
     _check_guards(kernel, environment_of(kernel, dims=shapes, dtypes=dtypes, consts=values))
-    absent = {
-        param.name for param in kernel.params if isinstance(param, ir.Tensor) and param.optional
-    } & without
+    absent = _absent(kernel, without)
     binding, arguments = contiguous(kernel, dims=shapes, dtypes=dtypes, consts=values, absent=absent)
     source = lower(kernel, binding)
-    if config is not None and not 0 <= config < len(source.configs):
-        count = len(source.configs)
-        here = "" if count == len(kernel.candidates) else " whose 'if' holds here (--shape)"
-        raise UsageError(f"--config {config}: '{kernel.name}' has {count}{here}, counted from 0")
+    _check_config(kernel, config, len(source.configs))
     if len(source.configs) < len(kernel.candidates):
         of = f"{len(source.configs)} of {len(kernel.candidates)} configs"
         comments.append(f"# {of}: of the others the 'if' does not hold here (--shape)")
@@ -251,6 +274,76 @@ def _triton(
             programs = f"min({candidate.grid}, multiprocessors)" if candidate.persistent else candidate.grid
             comments.append(f"# config {index}: {text or 'nothing to choose'}; programs: {programs}")
     return "\n".join([*comments, function_text(source, arguments, slots=True).rstrip()])
+
+
+def _standalone(
+    kernel: ir.Kernel,
+    shapes: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    consts: Mapping[str, str],
+    without: Set[str],
+    config: int | None,
+    index: str,
+) -> str:
+    """A Python file with the kernel and its launcher. Nothing is assumed but a dtype, which the launcher checks."""
+    from tdsl.lower import lower
+    from tdsl.lower.emit.standalone import chosen, file_text
+    from tdsl.lower.facts.contiguous import contiguous, environment_of
+
+    missing = [name for name in _needed(kernel) if name not in shapes]
+    if missing:
+        given = " ".join(f"{name}=..." for name in missing)
+        raise UsageError(f"the text of '{kernel.name}' depends on {', '.join(missing)}: --shape {given}")
+    values = _constants(kernel, consts)
+    environment = environment_of(kernel, dims=shapes, dtypes=dtypes, consts=values)
+    _check_guards(kernel, environment)
+    binding, arguments = contiguous(
+        kernel, dims=shapes, dtypes=dtypes, consts=values, absent=_absent(kernel, without), open_strides=True
+    )
+    # An integer that a caller passes is of any size.
+    whole = any(isinstance(param, ir.Scalar) and param.type == "int" for param in kernel.params)
+    binding = replace(binding, index_dtype="i64" if whole else index)
+    _check_config(kernel, config, len(lower(kernel, binding).configs))
+    kernel = chosen(kernel, binding, config)
+    return file_text(kernel, lower(kernel, binding), binding, environment, arguments)
+
+
+def _needed(kernel: ir.Kernel) -> Sequence[str]:
+    """The dimensions whose sizes a kernel's text depends on."""
+    from tdsl.lower import static_axes
+
+    names: dict[str, None] = {}
+    for param, axis in static_axes(kernel):
+        dim = kernel.tensor(param).dims[axis]
+        found = (dim.name, 1, 0) if isinstance(dim, ir.RestDim) else ir.solved_for(dim)
+        assert found is not None, "a size that is needed has a name"
+        names[found[0]] = None
+    return [*names]
+
+
+def _constants(kernel: ir.Kernel, consts: Mapping[str, str]) -> dict[str, bool | int | float | str]:
+    values = {}
+    for const in kernel.params:
+        if isinstance(const, ir.Const):
+            if const.name in consts:
+                values[const.name] = _constant(const, consts[const.name])
+            elif const.default is None:
+                raise UsageError(
+                    f"'{kernel.name}' needs a value for '{const.name}': --const {const.name}=..."
+                )
+    return values
+
+
+def _absent(kernel: ir.Kernel, without: Set[str]) -> Set[str]:
+    return {
+        param.name for param in kernel.params if isinstance(param, ir.Tensor) and param.optional
+    } & without
+
+
+def _check_config(kernel: ir.Kernel, config: int | None, count: int) -> None:
+    if config is not None and not 0 <= config < count:
+        here = "" if count == len(kernel.candidates) else " whose 'if' holds here (--shape)"
+        raise UsageError(f"--config {config}: '{kernel.name}' has {count}{here}, counted from 0")
 
 
 def _check_guards(kernel: ir.Kernel, environment: Environment) -> None:
@@ -336,6 +429,25 @@ def _dump(value: object, indent: int = 0, label: str = "") -> Iterator[str]:
             yield f"{start}none"
         case _:
             yield f"{start}{value!r}"
+
+
+# package
+
+
+def _package(options: argparse.Namespace) -> int:
+    from tdsl import packaging
+
+    output = Path(options.output)
+    try:
+        made = packaging.write(Path(options.source), output, options.name, options.version)
+        folder = output / made.folder.name
+        print(f"{folder}: {', '.join(made.templates)}; winners of {made.winners} tunings")
+        if options.wheel:
+            print(output / "dist" / packaging.wheel(output).name)
+    except packaging.PackagingError as error:
+        print(f"tdsl package: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 # demo

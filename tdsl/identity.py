@@ -37,10 +37,11 @@ _INSTALLED = tuple(
 
 @functools.cache
 def own_digest() -> str:
-    """Of tdsl itself: its version, and for whoever works on it, its text."""
+    """Of tdsl itself: its version, and for whoever works on it, its text. A wheel has the same as a checkout."""
     whole = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*")):
-        if file.suffix in (".py", ".lark"):
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*")):
+        if file.suffix in (".py", ".lark") and file.relative_to(package).parts[0] != "_examples":
             whole.update(file.read_bytes())
     return whole.hexdigest()
 
@@ -182,7 +183,10 @@ class _Walk:
             for slot in (slots,) if isinstance(slots, str) else slots:
                 if hasattr(value, slot):
                     state[slot] = getattr(value, slot)
-        if cls.__module__ == "tdsl.api" or (cls.__qualname__ in _SPELLED and _installed(cls.__module__)):
+        if cls.__module__ == "tdsl.api":
+            value.known = True  # whoever asked keeps things under the operator that it has now
+            yield repr(value)
+        elif cls.__qualname__ in _SPELLED and _installed(cls.__module__):
             yield repr(value)
         elif cls.__module__.partition(".")[0] == "torch" and hasattr(value, "storage_offset"):
             # A tensor that a reference holds is data of the compiled graph; PyTorch's cache looks at it.

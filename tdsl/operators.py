@@ -406,6 +406,11 @@ def reference_of(op: object) -> Reference | None:
     return lambda *args: _reference(operator, operator.arguments(args))
 
 
+def has_backward(op: object) -> bool:
+    """Whether an operator is one of tdsl's that has a backward of its own."""
+    return (operator := _by_op.get(op)) is not None and operator.backward is not None
+
+
 def check_call(op: torch._ops.OpOverload, arguments: dict[str, Any]) -> None:
     """Raises TdslError if an operator of tdsl's cannot be called with the arguments, by name."""
     operator = _by_op[op]

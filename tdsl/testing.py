@@ -1,4 +1,4 @@
-"""What the tests of a template need: fused against reference, kernel counts, and goldens.
+"""What the tests of a template need: fused against reference, gradients, kernel counts, and goldens.
 
     from tdsl import testing
 
@@ -194,6 +194,153 @@ def assert_fused(
     )
 
 
+# A backward of one's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientReport:
+    """What `assert_gradient` saw. Errors are the largest absolute ones over all gradients and runs."""
+
+    difference: float  # from the reference's derivative in the same dtypes
+    error: float  # from the reference's derivative in float64
+    eager_error: float  # of the reference's derivative in the same dtypes, from that in float64
+    runs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{_count(len(self.runs), 'backward')}; largest difference from the reference's derivative "
+            f"{self.difference:.2g}; error against float64 {self.error:.2g} "
+            f"(the reference's own: {self.eager_error:.2g})"
+        )
+
+
+def assert_gradient(
+    template: Any,
+    inputs: Sequence[Any],
+    *,
+    reference: Program | None = None,
+    dynamic: bool | None = None,
+    seed: int = 0,
+) -> GradientReport:
+    """Compare what a template's own backward returns with the derivative of its reference.
+
+    inputs: the arguments of a call. Gradients are taken of those that require one; if none does, of every float
+        tensor. They are not written to.
+    reference: what the template means in PyTorch, for one whose function says nothing.
+    dynamic: as for torch.compile.
+    seed: of the gradients of the outputs, which are random.
+
+    The backward runs eagerly and compiled: with the gradient of every output, with one that is expanded as `sum()`
+    leaves it, with one that is not contiguous, and with that of each output alone. Each must be as near to the
+    derivative in float64 as `assert_fused` asks of a result, where eager PyTorch is the reference's derivative in the
+    inputs' dtypes, and the roundings of arguments are those of these dtypes. Raises AssertionError with the gradient that differs, in which run, where first and by how much.
+    """
+    from tdsl.operators import has_backward
+
+    if not has_backward(template.op):
+        raise AssertionError(
+            f"'{template.template.name}' has no backward of its own (@{template.template.name}.backward)"
+        )
+    if template.reference is None and reference is None:
+        raise AssertionError(
+            f"'{template.template.name}' has no reference: say what is right with reference="
+        )
+    inputs = copy_arguments(inputs)
+    names = [param.name for param in template.template.params][: len(inputs)]
+    floats = [value for value in inputs if isinstance(value, torch.Tensor) and value.dtype in _DIFFERENTIABLE]
+    if not floats:
+        raise AssertionError("no input is a float tensor, of which a gradient could be taken")
+    if not any(value.requires_grad for value in floats):
+        for value in floats:
+            value.requires_grad_()
+    # A backward may start from what the call returned, which has been rounded to its dtype.
+    rounding = max(torch.finfo(value.dtype).eps for value in floats)
+    compiled = torch.compile(lambda *args: template(*args), fullgraph=True, dynamic=dynamic)
+    outputs = [output.name for output in template.template.outputs]
+    worst, runs = [0.0, 0.0, 0.0], []
+    for title, grads in _output_gradients(template, inputs, outputs, seed):
+        args = [*inputs, *grads]
+        right = functools.partial(_gradients, reference or template, names)
+        expected, truth = (_Outcome.of(right, args, float64=wide) for wide in (False, True))
+        # Each element of an expanded gradient is rounded by itself.
+        alone = [*inputs, *(None if grad is None else grad.contiguous() for grad in grads)]
+        floors = functools.cache(functools.partial(_floors, right, alone, truth, rounding))
+        for way, fn in (("eager", template), ("compiled", compiled)):
+            actual = _Outcome.snapshot(_gradients(fn, names, *copy_arguments(args)), ())
+            comparison = _Comparison(f"the {way} backward, given {title},", actual, _Outcome(expected.result))
+            found = comparison.require_close(_Outcome(truth.result), floors)
+            worst = [max(pair) for pair in zip(worst, found, strict=True)]
+            runs.append(f"{way}, given {title}")
+    return GradientReport(difference=worst[0], error=worst[1], eager_error=worst[2], runs=tuple(runs))
+
+
+_DIFFERENTIABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _gradients(fn: Program, names: Sequence[str], *args: Any) -> Mapping[str, torch.Tensor]:
+    """Of the arguments that require one, zeros where there is none. `args`: those of `fn`, then the gradients of
+    its outputs, None for one that is not used."""
+    inputs, grads = args[: len(names)], args[len(names) :]
+    returned = fn(*inputs)
+    outputs = returned if isinstance(returned, tuple | list) else (returned,)
+    pairs = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+    wanted = {
+        name: value
+        for name, value in zip(names, inputs, strict=True)
+        if isinstance(value, torch.Tensor) and value.requires_grad
+    }
+    found = torch.autograd.grad(
+        [output for output, _ in pairs],
+        list(wanted.values()),
+        [grad.to(output.dtype) for output, grad in pairs],
+        allow_unused=True,
+    )
+    return {
+        f"gradient of {name}": torch.zeros_like(value) if grad is None else grad
+        for (name, value), grad in zip(wanted.items(), found, strict=True)
+    }
+
+
+def _output_gradients(
+    template: Any, inputs: Sequence[Any], names: Sequence[str], seed: int
+) -> Iterator[tuple[str, list[torch.Tensor | None]]]:
+    """Gradients of the outputs, in words and for each of them; None for an output that is not used."""
+    returned = template(*copy_arguments(inputs))
+    outputs = returned if isinstance(returned, tuple | list) else (returned,)
+    used = [name for name, output in zip(names, outputs, strict=True) if output.requires_grad]
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(shape: Sequence[int], output: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tuple(shape), generator=generator).to(output.device, output.dtype)
+
+    every = [output if name in used else None for name, output in zip(names, outputs, strict=True)]
+    yield (
+        "random gradients of all outputs",
+        [None if output is None else random(output.shape, output) for output in every],
+    )
+    yield (
+        "expanded gradients of all outputs",
+        [None if output is None else random((), output).expand(output.shape) for output in every],
+    )
+    yield (
+        "gradients of all outputs that are not contiguous",
+        [
+            None
+            if output is None
+            else random((*output.shape[::-1], 2), output)[..., 0].permute(*reversed(range(output.dim())))
+            for output in every
+        ],
+    )
+    for alone in used if len(used) > 1 else ():
+        yield (
+            f"a gradient of '{alone}' alone",
+            [
+                random(output.shape, output) if name == alone else None
+                for name, output in zip(names, outputs, strict=True)
+            ],
+        )
+
+
 def _calls_templates(fn: Program, args: Sequence[Any]) -> bool:
     calls = _Calls()  # type: ignore[no-untyped-call]
     with torch.no_grad(), calls:
@@ -236,15 +383,21 @@ def _compare(
     return list(comparison.require_close(truth, functools.cache(lambda: _floors(reference, args, truth))))
 
 
-def _floors(reference: Program, args: Sequence[Any], truth: _Outcome) -> Mapping[str, torch.Tensor]:
+def _floors(
+    reference: Program,
+    args: Sequence[Any],
+    truth: _Outcome,
+    step: float = torch.finfo(torch.float32).eps,
+) -> Mapping[str, torch.Tensor]:
     """For each element of the truth, an error that any right program may have, however exact eager is.
 
     A sum of n numbers is the exact sum of numbers each of which is off by about sqrt(n) roundings, whatever its
     order. So each float argument is moved by a rounding of its own, up or down, and what becomes of the truth is
     taken sqrt(n) times. To both sides of the arguments, since a jump at them (`x < 3` of a 3) is no rounding:
     there the mean of both sides is as far from the truth as they are from each other.
+
+    step: a rounding, of a number by itself.
     """
-    step = torch.finfo(torch.float32).eps
     middle = truth.tensors()
     moved: dict[str, torch.Tensor] = {}
     for seed in range(8):  # one direction may by luck leave the truth where it is
@@ -369,6 +522,8 @@ class _Outcome:
     def of(
         cls, fn: Program, args: Sequence[Any], *, float64: bool, nudge: tuple[int, float] | None = None
     ) -> _Outcome:
+        from tdsl.operators import reference_gradients
+
         args = _copies(args, float64=float64)
         if nudge is not None:
             _nudge(args, *nudge)
@@ -376,7 +531,7 @@ class _Outcome:
         if float64:
             torch.set_default_dtype(torch.float64)
         try:
-            with _PyTorch(float64=float64):
+            with reference_gradients(), _PyTorch(float64=float64):
                 return cls(fn(*args), args)
         finally:
             torch.set_default_dtype(default)

@@ -2,7 +2,7 @@
 
 A `tdsl` block is a whole file, named by the comment in its first line; it must be right unless its name starts
 with `wrong`. A `python` block runs with the names of those before it, and a `text` block after it is what it
-prints. A `console` block has commands of the shell and what they print. A `triton` block is the golden of the
+prints; one whose first line is a comment with the name of a file is that file, and is not run. A `console` block has commands of the shell and what they print. A `triton` block is the golden of the
 founding scenario. `pytest --update-golden` writes what is printed.
 """
 
@@ -25,7 +25,7 @@ from tdsl.pipeline import check_text
 from tdsl.types import DTYPES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/fusion.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/fusion.md", "docs/shipping.md")
 FUSED = ROOT / "tests" / "golden" / "fused" / "relu_matmul_sigmoid_bias.txt"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -47,6 +47,8 @@ def test_examples_run(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # where nothing was tuned yet
     path = ROOT / document
     text = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
@@ -58,6 +60,9 @@ def test_examples_run(
         match block.kind:
             case "tdsl":
                 run_template(block, where)
+            case "python" if name := file_of(block):
+                Path(name).write_text(block.text, encoding="utf-8")
+                continue
             case "python":
                 printed = run_python(block, names, tmp_path)
                 continue
@@ -74,6 +79,11 @@ def test_examples_run(
             assert now == block.text, f"{where}: this is not what it prints (pytest --update-golden)"
     if update:
         path.write_text(text, encoding="utf-8")
+
+
+def file_of(block: Block) -> str | None:
+    found = re.match(r"# (\w+\.py)\n", block.text)
+    return found and found[1]
 
 
 def run_template(block: Block, where: str) -> None:

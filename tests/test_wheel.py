@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tdsl.identity import own_digest
+from tdsl.version import __version__
+
 ROOT = Path(__file__).parent.parent
 
 CORE = {"torch", "triton", "lark", "typing-extensions"}
@@ -47,6 +50,17 @@ torch.testing.assert_close(program(x), expected)
 torch.testing.assert_close(torch.compile(program, fullgraph=True)(x), expected)
 import tdsl.lower.inductor.kernel.generation
 assert "numpy" not in sys.modules
+"""
+
+# What it writes, where it is read from an installed package; and that it is the tdsl that a checkout is.
+SHIPPED = """
+import tdsl.identity
+assert tdsl.identity.own_digest() == DIGEST
+assert cli.run(["show", file, "--standalone", "-o", "alone.py"]) == 0
+import alone, pathlib
+pathlib.Path("sums.py").write_text("import tdsl\\n@tdsl.template('axpy.tdsl')\\ndef axpy(y, x, alpha):\\n    y.add_(x, alpha=alpha)\\n")
+pathlib.Path("axpy.tdsl").write_text(pathlib.Path(file).read_text())
+assert cli.run(["package", "sums.py", "-o", "out"]) == 0
 """
 
 DEMO = """
@@ -113,6 +127,20 @@ def test_the_core_is_four_packages(wheel: Path) -> None:
 def test_the_core_compiles(wheel: Path, tmp_path: Path) -> None:
     done = run(wheel, tmp_path, "", COMPILED)
     assert done.returncode == 0, done.stderr
+
+
+def test_it_writes_what_is_shipped(wheel: Path, tmp_path: Path) -> None:
+    done = run(wheel, tmp_path, "", f"DIGEST = {own_digest()!r}\n{SHIPPED}")
+    assert done.returncode == 0, done.stderr
+    assert "out/sums: axpy; winners of 0 tunings" in done.stdout
+
+
+def test_it_is_typed_and_has_a_version(wheel: Path) -> None:
+    assert (wheel / "tdsl" / "py.typed").is_file()
+    (metadata,) = wheel.glob("*.dist-info")
+    assert importlib.metadata.PathDistribution(metadata).version == __version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert changes.partition("\n## ")[2].startswith(f"{__version__}\n")  # the newest
 
 
 def test_the_core_says_what_the_interpreter_needs(wheel: Path, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from triton.compiler import ASTSource
 from tdsl import ir
 from tdsl.grammar import read
 from tdsl.lower import lower, static_axes
+from tdsl.lower.emit.functions import FOR_HIP
 from tdsl.lower.emit.text import IMPORTS, function_text
 from tdsl.lower.facts.contiguous import contiguous
-from tdsl.lower.runtime.intrinsics import FOR_HIP
 from tdsl.pipeline import check_text
 
 TARGETS = {

@@ -17,6 +17,11 @@ INTRINSICS = (
     *("tile_part", "above", "at_least", "below", "floor_divided", "floor_remainder", "normal", "product"),
     "uniform",
 )
+# Where there are no instructions of NVIDIA's: what stands for the functions that are made of them.
+FOR_HIP = {
+    **{name: f"plain_{name}" for name in ("above", "absolute", "at_least", "below")},
+    **dict.fromkeys(("as_i16", "opaque"), "plain"),
+}
 
 
 def triton_dtype(dtype: str) -> ast.expr:

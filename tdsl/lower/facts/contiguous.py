@@ -26,28 +26,32 @@ def contiguous(
     dtypes: Mapping[str, str] | None = None,
     consts: Mapping[str, Value] | None = None,
     absent: Collection[str] = (),
+    open_strides: bool = False,
 ) -> tuple[Binding, tuple[str, ...]]:
-    """The binding, and the kernel's size arguments: the open sizes, then the run-time scalars.
+    """The binding, and the kernel's size arguments: the open sizes, then strides, then the run-time scalars.
 
     `dims` has sizes by name (of `R...`, the one of a single leading dimension); `dtypes` has tdsl dtype
     names by dtype variable, else its first choice counts; `consts` goes before a parameter's default;
-    `absent` names the optional tensors that are not passed.
+    `absent` names the optional tensors that are not passed. `open_strides`: every stride is an argument,
+    `stride_A_0`, so that tensors need not be contiguous.
     """
     environment = environment_of(kernel, dims=dims, dtypes=dtypes, consts=consts)
     tensors: dict[str, TensorArg | None] = {}
     for item in (*kernel.params, *kernel.outputs):
         if isinstance(item, ir.Tensor):
-            tensors[item.name] = None if item.name in absent else _tensor(item, environment)
+            tensors[item.name] = None if item.name in absent else _tensor(item, environment, open_strides)
     scalars: dict[str, Any] = {
         param.name: Signed(f"{param.name}_") if param.type == "int" else f"{param.name}_"
         for param in kernel.params
         if isinstance(param, ir.Scalar)
     }
-    extents = (extent for tensor in tensors.values() if tensor for extent in (*tensor.shape, *tensor.strides))
+    passed = [tensor for tensor in tensors.values() if tensor]
+    extents = (extent for tensor in passed for extent in (*tensor.shape, *tensor.strides))
     used = {name for extent in extents for name in names(extent)}
     sizes = tuple(f"size_{name}" for name in kernel.dims if f"size_{name}" in used)
+    strides = tuple(str(stride) for tensor in passed for stride in tensor.strides) if open_strides else ()
     binding = Binding(tensors=tensors, scalars=scalars, consts=dict(environment.params))
-    return binding, sizes + tuple(map(str, scalars.values()))
+    return binding, sizes + strides + tuple(map(str, scalars.values()))
 
 
 def environment_of(
@@ -72,14 +76,18 @@ def environment_of(
     return Environment(dims=dict(dims or {}), params=constants, dtypes=variables)
 
 
-def _tensor(tensor: ir.Tensor, environment: Environment) -> TensorArg:
+def _tensor(tensor: ir.Tensor, environment: Environment, open_strides: bool) -> TensorArg:
     shape = tuple(_extent(dim, environment) for dim in tensor.dims)
+    dtype = tensor.dtype.resolve(environment.dtypes)
+    if open_strides:
+        named = tuple(f"stride_{tensor.name}_{axis}" for axis in range(len(shape)))
+        return TensorArg(dtype=dtype, shape=shape, strides=named)
     strides: list[Extent] = []
     step: Extent = 1
     for size in reversed(shape):
         strides.insert(0, step)
         step = multiply(step, size)
-    return TensorArg(dtype=tensor.dtype.resolve(environment.dtypes), shape=shape, strides=tuple(strides))
+    return TensorArg(dtype=dtype, shape=shape, strides=tuple(strides))
 
 
 def _extent(dim: ir.Expr | ir.RestDim, environment: Environment) -> Extent:

@@ -19,7 +19,7 @@ import torch
 
 from tdsl import ir
 from tdsl.lower.emit import syntax
-from tdsl.lower.emit.functions import INTRINSICS
+from tdsl.lower.emit.functions import FOR_HIP, INTRINSICS
 from tdsl.lower.emit.fused import Written
 from tdsl.lower.emit.triton import TritonSource
 from tdsl.lower.facts import extents
@@ -28,7 +28,6 @@ from tdsl.lower.inductor.compat.call_names import DeviceProperties, TritonKernel
 from tdsl.lower.inductor.compat.candidates_in_turn import CLOSING, OPENING
 from tdsl.lower.inductor.compat.narrow_grids import within_32_bits
 from tdsl.lower.inductor.tuning import tuning_key
-from tdsl.lower.runtime.intrinsics import FOR_HIP
 from tdsl.options import LAUNCH_OPTIONS
 
 # What a CPU is taken to have, whichever it is: few, so that persistent programs have several tiles each.

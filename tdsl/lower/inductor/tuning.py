@@ -59,10 +59,15 @@ def bucket(size: int) -> int:
 
 def tuning_key(device: torch.device, kernel: ir.Kernel, sizes: Mapping[str, int]) -> dict[str, Any]:
     """What a winner depends on and a kernel's text would not say. `sizes`: likely ones, by argument."""
-    template = hashlib.sha256(f"{kernel.source.text}\0{kernel.name}".encode("utf-8", "surrogatepass"))
     return {
         "tdsl": __version__,
-        "template": f"{kernel.name} {template.hexdigest()[:16]}",
+        "template": template_key(kernel),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "sizes": {name: bucket(size) for name, size in sizes.items()},
     }
+
+
+def template_key(kernel: ir.Kernel) -> str:
+    """The template's name and a digest of its text."""
+    template = hashlib.sha256(f"{kernel.source.text}\0{kernel.name}".encode("utf-8", "surrogatepass"))
+    return f"{kernel.name} {template.hexdigest()[:16]}"

@@ -11,7 +11,6 @@ launch what needs descriptors; and each candidate's time is told as it is known.
 from __future__ import annotations
 
 import logging
-import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -242,13 +241,20 @@ def _are_among(found: Sequence[Any], configs: Sequence[Any]) -> bool:
     return all(triton_config_to_hashable(config) in known for config in found)
 
 
+def winner_path(
+    filename: str, configs: Sequence[Any] = (), inductor_meta: dict[str, Any] | None = None
+) -> Path | None:
+    """Where the winner of a kernel's module is stored, if winners are stored on disk."""
+    cache = AutotuneCache.create(inductor_meta or {}, filename, hash_configs(list(configs)))
+    return Path(cache.local_cache[1]) if cache is not None and cache.local_cache is not None else None
+
+
 def _discard(filename: str | None, configs: Sequence[Any], inductor_meta: dict[str, Any]) -> None:
     """Removes a stored winner that is none, so that the next process need not warn again."""
-    cache = AutotuneCache.create(inductor_meta, filename or "", hash_configs(list(configs)))
-    path = cache.local_cache[1] if cache is not None and cache.local_cache is not None else None
+    path = winner_path(filename or "", configs, inductor_meta)
     log.warning("a stored tuning result cannot be read and is ignored: %s", path)
     try:
         if path is not None:
-            os.unlink(path)
+            path.unlink()
     except OSError:
         pass

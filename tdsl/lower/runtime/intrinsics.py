@@ -13,8 +13,8 @@
 
 A product of matrices leaves neighbouring columns in one thread, which makes a part of a tile a choice of
 registers and moves nothing. `interpreter` has these for Triton's interpreter, which contracts nothing. AMD's GPUs get
-others in place of NVIDIA's instructions (`FOR_HIP`): which GPU it is cannot be asked in a kernel's text, since a
-compile worker has none.
+others in place of NVIDIA's instructions (`FOR_HIP` in `emit.functions`): which GPU it is cannot be asked in a kernel's
+text, since a compile worker has none. `tdsl show --standalone` copies from here the functions that a kernel uses.
 """
 
 from __future__ import annotations
@@ -272,9 +272,3 @@ def tile_part(tile, part: tl.constexpr, parts: tl.constexpr):  # type: ignore[no
         else:
             tile = tile_part(right, part - parts // 2, parts // 2)
     return tile
-
-
-FOR_HIP = {
-    **{name: f"plain_{name}" for name in ("above", "absolute", "at_least", "below")},
-    **dict.fromkeys(("as_i16", "opaque"), "plain"),
-}
