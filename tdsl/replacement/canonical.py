@@ -17,7 +17,9 @@ import torch
 from tdsl.replacement.terms import REDUCTIONS, SYMMETRIC, UNARY, Shape, Term, Terms
 
 Made = tuple[Shape, torch.dtype]
-_COPIES = frozenset("clone contiguous alias detach lift lift_fresh lift_fresh_copy view_as_real_copy".split())
+_COPIES = frozenset(
+    ["clone", "contiguous", "alias", "detach", "lift", "lift_fresh", "lift_fresh_copy", "view_as_real_copy"]
+)
 _COMPARISONS = {
     "lt": ("lt", False),
     "gt": ("lt", True),
@@ -41,7 +43,7 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
         return terms.cast(value, to) if isinstance(value, Term) else value
 
     if name in _COPIES:
-        return args[0]
+        return terms.cast(args[0], dtype)
     if name in UNARY:
         operand = args[0] if dtype == torch.bool else promoted(args[0])
         return terms.unary(name, operand, dtype)
@@ -96,7 +98,7 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
         case "clamp":
             low, high = (*args[1:], None, None)[:2]
             low, high = kwargs.get("min", low), kwargs.get("max", high)
-            found = promoted(args[0])
+            found: Term = promoted(args[0])
             for op, bound in (("max", low), ("min", high)):
                 if bound is not None:
                     found = terms.pointwise(op, [found, promoted(bound)], shape, dtype)
@@ -115,12 +117,12 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
         case "permute":
             return terms.permute(args[0], args[1])
         case "t":
-            return terms.permute(args[0], (1, 0)) if len(shape) == 2 else args[0]
+            return terms.permute(args[0], (1, 0)[: len(shape)] if len(shape) == 2 else (0,) * len(shape))
         case "transpose" if len(shape) > 1:
-            dims = list(range(len(shape)))
+            order = list(range(len(shape)))
             first, second = args[1] % len(shape), args[2] % len(shape)
-            dims[first], dims[second] = dims[second], dims[first]
-            return terms.permute(args[0], dims)
+            order[first], order[second] = order[second], order[first]
+            return terms.permute(args[0], order)
         case "slice" if len(args) < 5 or args[4] == 1:
             dim, start = (*args[1:3], 0, None)[:2] if len(args) > 2 else (*args[1:2], 0, None)[:2]
             return _slice(terms, args[0], dim, start or 0, made)
@@ -132,8 +134,8 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
             return terms.view(_slice(terms, args[0], dim, args[2], (kept, dtype)), shape)
         case "cat":
             dim = args[1] if len(args) > 1 else 0
-            operands = tuple(promoted(each) for each in args[0])
-            return terms.make("cat", (operands, dim % len(shape) - len(shape)), shape, dtype)
+            cast = tuple(promoted(each) for each in args[0])
+            return terms.make("cat", (cast, dim % len(shape) - len(shape)), shape, dtype)
         case "full" | "scalar_tensor" | "zeros" | "ones" if kwargs.get("layout") in (None, torch.strided):
             value = {"full": args[-1], "scalar_tensor": args[0], "zeros": 0, "ones": 1}[name]
             return terms.make("number", (terms.size(value),), shape, dtype)

@@ -32,7 +32,9 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
     name = getattr(spelling, "__name__", str(spelling))
 
     def refuse(message: str) -> TdslError:
-        help = "a spelling takes the template's parameters in their order, and returns what its reference does"
+        help = (
+            "a spelling takes the template's parameters in their order, and returns what its reference does"
+        )
         return TdslError([Diagnostic(code=Code.BAD_PARAM, message=message, span=kernel.span, help=help)])
 
     try:
@@ -56,14 +58,20 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
             try:
                 found = _results(spelling(*_copies(arguments)))
             except Exception as error:
-                raise refuse(f"the spelling '{name}' of '{kernel.name}' fails where its reference does not: {error}") from error
+                raise refuse(
+                    f"the spelling '{name}' of '{kernel.name}' fails where its reference does not: {error}"
+                ) from error
             if len(found) != len(expected):
-                raise refuse(f"the spelling '{name}' of '{kernel.name}' returns {len(found)} values, its reference {len(expected)}")
+                raise refuse(
+                    f"the spelling '{name}' of '{kernel.name}' returns {len(found)} values, its reference {len(expected)}"
+                )
             for output, its, want in zip(kernel.outputs, found, expected, strict=True):
                 _compare(refuse, f"the spelling '{name}' of '{kernel.name}'", output.name, its, want)
             compared += 1
     if not compared:
-        raise refuse(f"the spelling '{name}' of '{kernel.name}' could not be compared with its reference: {problem}")
+        raise refuse(
+            f"the spelling '{name}' of '{kernel.name}' could not be compared with its reference: {problem}"
+        )
     _checked.add(key)
 
 
@@ -77,7 +85,9 @@ def _compare(refuse: Callable[[str], TdslError], who: str, output: str, its: Any
         return
     scale = float(want.double().abs().nan_to_num(0, 0, 0).max()) if want.numel() else 0.0
     tolerance = TOLERANCE.get(want.dtype, 0.1)
-    if not torch.allclose(its.double(), want.double(), rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+    if not torch.allclose(
+        its.double(), want.double(), rtol=tolerance, atol=tolerance * scale, equal_nan=True
+    ):
         error = float((its.double() - want.double()).abs().nan_to_num(0).max())
         raise refuse(
             f"{who} returns other numbers for '{output}' than its reference, on random {want.dtype} tensors: "
@@ -93,7 +103,11 @@ def _arguments(kernel: ir.Kernel, names: dict[str, str], size: int) -> list[Any]
     for param in kernel.params:
         match param:
             case ir.Const():
-                value = param.default if param.default is not None else {"bool": True, "int": 2, "float": 0.5, "dtype": "f32"}.get(param.type)
+                value = (
+                    param.default
+                    if param.default is not None
+                    else {"bool": True, "int": 2, "float": 0.5, "dtype": "f32"}.get(param.type)
+                )
                 if value is None:
                     return None
                 consts[param.name] = value

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sympy
 import torch
 from torch import fx
 
 from tdsl import ir
 from tdsl.diagnostics import TdslError
 from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.compat.names import sympy
 from tdsl.operators import check_call
 from tdsl.replacement import patterns
 from tdsl.replacement.patterns import Attempt, Comparison, Kind, Pattern
@@ -24,7 +24,22 @@ MOST_PROOFS = 8  # at one place
 NEAR = 0.6  # so much of a reference has to be there for what is left to be worth a word
 _HEAVY = frozenset({"mm", "bmm", *REDUCTIONS})
 _VIEWS = frozenset(
-    "view _unsafe_view reshape permute transpose t unsqueeze squeeze expand slice select detach alias clone".split()
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "slice",
+        "select",
+        "detach",
+        "alias",
+        "clone",
+    ]
 )
 
 
@@ -68,7 +83,9 @@ class Finding:
         self.terms: Terms = reading.recorder.terms
         self.found: list[Found] = []
         self._patterns: dict[Any, Pattern | None] = {}
-        self._dtypes = {dtypes.NAMES[v.term.dtype] for v in self.recorder.values if v.term.dtype in dtypes.NAMES}
+        self._dtypes = {
+            dtypes.NAMES[v.term.dtype] for v in self.recorder.values if v.term.dtype in dtypes.NAMES
+        }
         self._taken: set[Value] = set()
         values = self.recorder.values
         self._by_term: dict[Term, Value] = {}
@@ -94,15 +111,23 @@ class Finding:
             if value.made_by is not None and value not in self._taken and not _is_view(value):
                 self._try(value)
         # What is a multiple, or a view, of what was replaced is not near to it.
-        cores = {patterns.core(self.terms, each.term) for each in self.found if each.match is not None and each.term}
+        cores = {
+            patterns.core(self.terms, each.term)
+            for each in self.found
+            if each.match is not None and each.term
+        }
         self.found = [
             each
             for each in self.found
-            if each.match is not None or each.term is None or patterns.core(self.terms, each.term) not in cores
+            if each.match is not None
+            or each.term is None
+            or patterns.core(self.terms, each.term) not in cores
         ]
 
     def _try(self, value: Value) -> None:
-        while (first := next((v for v in _used(value) if _bare(v.term) is _bare(value.term)), None)) is not None:
+        while (
+            first := next((v for v in _used(value) if _bare(v.term) is _bare(value.term)), None)
+        ) is not None:
             if first.made_by is None or _is_view(first):
                 break
             value = first  # `value` is a copy
@@ -154,10 +179,17 @@ class Finding:
                     if not tries and share >= NEAR and (best is None or attempt.matched > best.matched):
                         best = attempt
                         yield Found(
-                            wanted=wanted, spelling=spelling.name, node=node, why=attempt.difference, share=share, term=term
+                            wanted=wanted,
+                            spelling=spelling.name,
+                            node=node,
+                            why=attempt.difference,
+                            share=share,
+                            term=term,
                         )
 
-    def _pattern(self, wanted: Wanted, spelling: Spelling, kind: Kind, device: torch.device) -> Pattern | None:
+    def _pattern(
+        self, wanted: Wanted, spelling: Spelling, kind: Kind, device: torch.device
+    ) -> Pattern | None:
         key = (wanted, spelling, kind, device)
         if key not in self._patterns:
             self._patterns[key] = patterns.read(
@@ -201,7 +233,9 @@ class Finding:
                 given.append(tensor)
             else:
                 number = binding.get(name, consts.get(name, wanted.defaults.get(name)))
-                if number is None or (name in pattern.numbers and name not in binding and number == pattern.numbers[name]):
+                if number is None or (
+                    name in pattern.numbers and name not in binding and number == pattern.numbers[name]
+                ):
                     number = wanted.defaults.get(name)
                 if number is None:
                     return near(f"nothing says what '{name}' is")
@@ -222,7 +256,13 @@ class Finding:
         by_name = dict(zip(arguments, given, strict=True))
         try:
             with torch.no_grad(), self.reading.fake_mode:
-                check_call(wanted.op, {n: dtypes.NAMES.get(v, v) if isinstance(v, torch.dtype) else v for n, v in by_name.items()})
+                check_call(
+                    wanted.op,
+                    {
+                        n: dtypes.NAMES.get(v, v) if isinstance(v, torch.dtype) else v
+                        for n, v in by_name.items()
+                    },
+                )
         except TdslError as error:
             return near(str(error.diagnostics[0].message))
         roots = [self._root(result) if at != index else value for at, result in enumerate(results)]
@@ -231,7 +271,9 @@ class Finding:
         if any(root.at in self.recorder.writing for root in roots if root is not None):
             return near("what it is a part of writes to its arguments")
         if (escaped := self._escaping(match)) is not None:
-            return near(f"'{self.reading.nodes[escaped.at]}', which it calculates on the way, is used elsewhere, too")
+            return near(
+                f"'{self.reading.nodes[escaped.at]}', which it calculates on the way, is used elsewhere, too"
+            )
         return Found(wanted=wanted, spelling=spelling.name, node=node, match=match, term=term)
 
     def _plain(self, param: Any, number: Any) -> Any:
@@ -292,9 +334,10 @@ class Finding:
         for value in inside - set(match.roots):
             term = self.terms.coefficient(value.term)[1]
             term = term.args[0] if term.op == "view" else term
-            if term.op in _HEAVY and value.made_by is not None and not _is_view(value):
-                if any(self._is_needed(reader, inside, set()) for reader in self._readers.get(value, ())):
-                    return value
+            heavy = term.op in _HEAVY and value.made_by is not None and not _is_view(value)
+            readers = self._readers.get(value, ()) if heavy else ()
+            if any(self._is_needed(reader, inside, set()) for reader in readers):
+                return value
         return None
 
     def _is_needed(self, reader: Value | None, inside: set[Value], seen: set[Value]) -> bool:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sympy
 import torch
 
 from tdsl import ir
 from tdsl.lower.inductor import dtypes
+from tdsl.lower.inductor.compat.names import sympy
 from tdsl.replacement.recording import Recorder, recording
 from tdsl.replacement.terms import SYMMETRIC, Term, Terms, parts, shown
 from tdsl.signature import Environment, evaluate
@@ -73,7 +73,13 @@ def kinds(
     kernel: ir.Kernel, output: ir.Tensor, shape: Sequence[Any], dtype: str, known: Set[str]
 ) -> Iterator[Kind]:
     """The ways in which `kernel` can make an output of this shape and dtype of tensors of dtypes that are `known`."""
-    rest = [dim.name for param in kernel.params if isinstance(param, ir.Tensor) for dim in param.dims if isinstance(dim, ir.RestDim)]
+    rest = [
+        dim.name
+        for param in kernel.params
+        if isinstance(param, ir.Tensor)
+        for dim in param.dims
+        if isinstance(dim, ir.RestDim)
+    ]
     rest = list(dict.fromkeys(rest))
     ranks: list[dict[str, int]] = [{}]
     leading = [dim.name for dim in output.dims if isinstance(dim, ir.RestDim)]
@@ -94,12 +100,16 @@ def kinds(
     variables = [name for name, _ in kernel.dtype_choices]
     optional = [p.name for p in kernel.params if isinstance(p, ir.Tensor) and p.optional]
     consts = [p for p in kernel.params if isinstance(p, ir.Const)]
-    for picked in itertools.product(*([c for c in choices if c in known] for _, choices in kernel.dtype_choices)):
+    for picked in itertools.product(
+        *([c for c in choices if c in known] for _, choices in kernel.dtype_choices)
+    ):
         names = dict(zip(variables, picked, strict=True))
         for values in itertools.product(*map(_values, consts)):
             given = {const.name: value for const, value in zip(consts, values, strict=True)}
             try:
-                made = output.dtype.resolve({**names, **{n: v for n, v in given.items() if isinstance(v, str)}})
+                made = output.dtype.resolve(
+                    {**names, **{n: v for n, v in given.items() if isinstance(v, str)}}
+                )
             except KeyError:
                 continue
             if made != dtype:
@@ -143,13 +153,14 @@ def read(
     dims = {name: sizes.get(name) or next(names) for name in kernel.dims if name not in dict(kind.ranks)}
     ranks = dict(kind.ranks)
     rest = {
-        name: tuple(sizes.get(f"{name}.{at}") or next(names) for at in range(rank)) for name, rank in ranks.items()
+        name: tuple(sizes.get(f"{name}.{at}") or next(names) for at in range(rank))
+        for name, rank in ranks.items()
     }
     params: dict[Term, str] = {}
     numbers: dict[str, Any] = {}
     consts = dict(kind.consts)
     recorder = Recorder(terms)
-    arguments = []
+    arguments: list[Any] = []
     _fake_log.disabled = True  # PyTorch logs what fails on made-up sizes
     try:
         with recording(recorder, fake_mode):
@@ -170,7 +181,9 @@ def read(
                         params[recorder.note(tensor, recorder.opaque(tensor)).term] = param.name
                         arguments.append(tensor)
                     case ir.Scalar():
-                        numbers[param.name] = FLOAT * (1 + len(numbers)) if param.type == "float" else INT - len(numbers)
+                        numbers[param.name] = (
+                            FLOAT * (1 + len(numbers)) if param.type == "float" else INT - len(numbers)
+                        )
                         arguments.append(numbers[param.name])
                     case ir.Const():
                         value = consts[param.name]
@@ -195,8 +208,12 @@ def _call(function: Callable[..., Any], arguments: Sequence[Any], device: torch.
 
 
 def results_of(
-    function: Callable[..., Any], arguments: Sequence[Any], terms: Terms, known: Sequence[tuple[torch.Tensor, Term]],
-    fake_mode: Any, device: torch.device,
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    terms: Terms,
+    known: Sequence[tuple[torch.Tensor, Term]],
+    fake_mode: Any,
+    device: torch.device,
 ) -> tuple[Term, ...]:
     """The terms of what `function` returns for tensors of the graph, whose terms are `known`; without views around them."""
     recorder = Recorder(terms)
@@ -368,7 +385,11 @@ class Comparison:
         for at, (candidate, its_number) in enumerate(its):
             if whole.op == "mul" and number != its_number:
                 continue
-            if term not in self.pattern.params and term.op not in (candidate.op, "view") and candidate.op != "view":
+            if (
+                term not in self.pattern.params
+                and term.op not in (candidate.op, "view")
+                and candidate.op != "view"
+            ):
                 continue
             found = True
             goals = [(term, candidate), *([(number, its_number)] if whole.op == "add" else [])]

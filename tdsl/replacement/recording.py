@@ -42,7 +42,7 @@ class Recorder(TorchDispatchMode):
     """Notes what is called while it is on. All tensors have to be fake ones."""
 
     def __init__(self, terms: Terms) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.terms = terms
         self.at = -1
         self.values: list[Value] = []
@@ -116,7 +116,9 @@ class Recorder(TorchDispatchMode):
         name = func._overloadname
         tensors = [each for each in written if isinstance(each, torch.Tensor)]
         plain = len(written) == 1 and args and written[0] is args[0] and func.namespace == "aten"
-        functional = getattr(packet, name, None) if plain and name in getattr(packet, "overloads", list)() else None
+        functional = (
+            getattr(packet, name, None) if plain and name in getattr(packet, "overloads", list)() else None
+        )
         term = made_by = None
         if functional is not None and functional._schema.arguments[0].name == "self":
             term = self._term(functional, args, kwargs, args[0], None)
@@ -145,7 +147,9 @@ class Recorder(TorchDispatchMode):
             found = term_of(self.terms, packet, placed, terms_kwargs, (shape, dtype))
             if found is not None:
                 return found
-        rest = tuple(sorted((name, _frozen(value)) for name, value in terms_kwargs.items() if name not in _NO_MEANING))
+        rest = tuple(
+            sorted((name, _frozen(value)) for name, value in terms_kwargs.items() if name not in _NO_MEANING)
+        )
         return self.terms.make(
             f"{packet}.{overload}" if item is None else f"{packet}.{overload}[{item}]",
             (*_frozen(terms_args), rest),
@@ -163,7 +167,9 @@ _NO_MEANING = {"memory_format", "device", "pin_memory", "layout", "non_blocking"
 def _frozen(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
-    return value if isinstance(value, Term | int | float | bool | torch.dtype) or value is None else str(value)
+    return (
+        value if isinstance(value, Term | int | float | bool | torch.dtype) or value is None else str(value)
+    )
 
 
 def _memory(tensor: torch.Tensor) -> int:

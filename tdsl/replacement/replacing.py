@@ -124,7 +124,7 @@ class Replacing(dict[str, Any]):
                 near = max(mine, key=lambda each: each.share, default=None)
                 nearest = f"; the nearest, at {_where(near.node)}: {near.why}" if near is not None else ""
                 warnings.warn(
-                    f"{template.__name__} takes the place of nothing in this graph{nearest}. tdsl.replacements() has more",
+                    f"{template.template.name} takes the place of nothing in this graph{nearest}. tdsl.replacements() has more",
                     stacklevel=2,
                 )
         return sum(each.match is not None for each in found)
@@ -152,7 +152,9 @@ def replacing(*templates: Template, at_least: Mapping[Template, int] | None = No
         if not isinstance(template, Template):
             raise TypeError(f"replacing() takes templates; got {template!r}")
     if not chosen:
-        raise TypeError("replacing() without templates takes those made with replaces=True, and there are none")
+        raise TypeError(
+            "replacing() without templates takes those made with replaces=True, and there are none"
+        )
     return Replacing(list(dict.fromkeys((*chosen, *(at_least or {})))), at_least or {})
 
 
@@ -184,10 +186,10 @@ def _wanted(template: Template) -> Wanted:
             [
                 Diagnostic(
                     code=Code.BAD_PARAM,
-                    message=f"'{template.__name__}' says nowhere what it means in PyTorch, so nothing can be replaced by it",
+                    message=f"'{template.template.name}' says nowhere what it means in PyTorch, so nothing can be replaced by it",
                     span=template.template.span,
                     help="write it as the body of its function, or decorate a function with "
-                    f"@{template.__name__}.replaces",
+                    f"@{template.template.name}.replaces",
                 )
             ]
         )
@@ -199,7 +201,7 @@ def _wanted(template: Template) -> Wanted:
             [
                 Diagnostic(
                     code=Code.BAD_PARAM,
-                    message=f"'{template.__name__}' writes to '{written[0].name}', and cannot take the place of anything",
+                    message=f"'{template.template.name}' writes to '{written[0].name}', and cannot take the place of anything",
                     span=written[0].span,
                 )
             ]
@@ -213,10 +215,12 @@ def _wanted(template: Template) -> Wanted:
 
 
 def _missing(template: Template, count: int, got: int) -> TdslError:
-    message = f"'{template.__name__}' was to take the place of something at least {count} times, and did {got} times"
+    message = f"'{template.template.name}' was to take the place of something at least {count} times, and did {got} times"
     near = [each for each in _kept if each.template == template.template.name and each.why is not None]
     help = str(near[-1]) if near else "nothing came near; tdsl.replacements() tells what was replaced"
-    return TdslError([Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=template.template.span, help=help)])
+    return TdslError(
+        [Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=template.template.span, help=help)]
+    )
 
 
 def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -> list[Found]:
@@ -248,7 +252,9 @@ def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -
         rewriting.undo()
     _log.info("a graph was left as it was: %s", why)
     return [
-        Found(wanted=each.wanted, spelling=each.spelling, node=each.node, why=each.why or why, share=each.share)
+        Found(
+            wanted=each.wanted, spelling=each.spelling, node=each.node, why=each.why or why, share=each.share
+        )
         for each in found
     ]
 

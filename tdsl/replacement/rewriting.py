@@ -1,8 +1,8 @@
 """Puts calls of templates into a graph, in the place of what was found to mean the same.
 
-    v = x.float()                                          n = torch.ops.tdsl.rms_norm(x, w, 1e-6)
-    n = (v * rsqrt(v.square().mean(-1) + 1e-6) * w)   ->   y = relu(n)
-    y = relu(n)
+v = x.float()                                          n = torch.ops.tdsl.rms_norm(x, w, 1e-6)
+n = (v * rsqrt(v.square().mean(-1) + 1e-6) * w)   ->   y = relu(n)
+y = relu(n)
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from operator import getitem
 from operator import mul as _multiply
 from typing import Any
 
-import sympy
 import torch
 from torch import fx
 
+from tdsl.lower.inductor.compat.names import sympy
 from tdsl.replacement.recording import Reading, Value, is_switch
 from tdsl.replacement.terms import Term
 
@@ -42,7 +42,7 @@ class Rewriting:
 
     def __init__(self, reading: Reading, *, keep_strides: bool) -> None:
         self.reading, self.keep_strides = reading, keep_strides
-        self.graph = reading.module.graph
+        self.graph: fx.Graph = reading.module.graph  # type: ignore[assignment]
         self.returned = _leaves(reading.nodes[-1])
         self.node_of = dict(reading.node_of)
         self.added: list[fx.Node] = []
@@ -64,7 +64,11 @@ class Rewriting:
             self._at = match.at
             arguments = [self._argument(value) for value in match.arguments.values()]
             call = self._add(match.op, tuple(arguments))
-            call.meta = {name: old.meta[name] for name in ("stack_trace", "nn_module_stack", "custom") if name in old.meta}
+            call.meta = {
+                name: old.meta[name]
+                for name in ("stack_trace", "nn_module_stack", "custom")
+                if name in old.meta
+            }
             several = len(match.op._schema.returns) > 1
             for index, root in enumerate(match.roots):
                 if root is None:
@@ -86,7 +90,11 @@ class Rewriting:
             if not isinstance(tensor, torch.Tensor):
                 raise CannotWriteError(f"'{old}' gives several results, and not one by one")
             value = next(
-                (value for value in reversed(self.reading.recorder.values) if value.tensor is tensor and value.at == self._place(old)),
+                (
+                    value
+                    for value in reversed(self.reading.recorder.values)
+                    if value.tensor is tensor and value.at == self._place(old)
+                ),
                 None,
             )
             if value is None:
@@ -130,7 +138,7 @@ class Rewriting:
             return made[value]
         if value.made_by is None:
             return None
-        function, args, kwargs = value.made_by
+        _function, args, kwargs = value.made_by
         used = [each for each in _values((args, kwargs))]
         if not any(self._again(each, made) is not None for each in used):
             return None
@@ -250,7 +258,9 @@ def _mapped(tree: Any, function: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _mapped(value, function) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(_mapped(value, function) for value in tree) if not hasattr(tree, "_fields") else tree
+        return (
+            type(tree)(_mapped(value, function) for value in tree) if not hasattr(tree, "_fields") else tree
+        )
     return function(tree)
 
 
@@ -270,11 +280,17 @@ def problem(reading: Reading, rewriting: Rewriting) -> str:
             if is_switch(node):
                 reading.switch(node, *fx.node.map_arg((node.args, node.kwargs), env.__getitem__))
                 continue
-            if node not in added and (node in reading.unread or not changed.intersection(node.all_input_nodes)):
+            if node not in added and (
+                node in reading.unread or not changed.intersection(node.all_input_nodes)
+            ):
                 continue
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), env.__getitem__)
             try:
-                result = getattr(args[0], node.target)(*args[1:], **kwargs) if node.op == "call_method" else node.target(*args, **kwargs)
+                result = (
+                    getattr(args[0], node.target)(*args[1:], **kwargs)
+                    if node.op == "call_method"
+                    else node.target(*args, **kwargs)
+                )
             except Exception as error:
                 return f"'{node}' could not go on with it: {type(error).__name__}: {error}"
             if node not in added and _like(result, env[node]):
@@ -287,7 +303,9 @@ def problem(reading: Reading, rewriting: Rewriting) -> str:
 def _like(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = one.dtype == other.dtype and one.shape == other.shape and one.device == other.device
-        return same and all(a == b for a, b, size in zip(one.stride(), other.stride(), one.shape, strict=True) if size != 1)
+        return same and all(
+            a == b for a, b, size in zip(one.stride(), other.stride(), one.shape, strict=True) if size != 1
+        )
     if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         return all(map(_like, one, other))
     return type(one) is type(other) and not isinstance(one, torch.Tensor)

@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sympy
 import torch
+
+from tdsl.lower.inductor.compat.names import sympy
 
 Size = Any  # an int, or a sympy expression
 Shape = tuple[Size, ...]
@@ -27,13 +28,54 @@ Number = Any  # a Python number, or a sympy expression
 
 # Functions of one tensor, element by element, that are no arithmetic.
 UNARY = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv "
-    "sigmoid abs sign floor ceil round trunc frac isnan isinf isfinite logical_not bitwise_not lgamma digamma".split()
+    [
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "erf",
+        "erfc",
+        "erfinv",
+        "sigmoid",
+        "abs",
+        "sign",
+        "floor",
+        "ceil",
+        "round",
+        "trunc",
+        "frac",
+        "isnan",
+        "isinf",
+        "isfinite",
+        "logical_not",
+        "bitwise_not",
+        "lgamma",
+        "digamma",
+    ]
 )
 # Of two, whose order does not matter.
-SYMMETRIC = frozenset("eq ne bitwise_and bitwise_or bitwise_xor max min".split())
-POINTWISE = UNARY | SYMMETRIC | frozenset("add mul cast lt le where pow atan2 fmod remainder floordiv".split())
-REDUCTIONS = frozenset("sum prod amax amin any all".split())
+SYMMETRIC = frozenset(["eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor", "max", "min"])
+POINTWISE = (
+    UNARY
+    | SYMMETRIC
+    | frozenset(["add", "mul", "cast", "lt", "le", "where", "pow", "atan2", "fmod", "remainder", "floordiv"])
+)
+REDUCTIONS = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _WIDENING = {
     torch.bfloat16: {torch.float32, torch.float64},
     torch.float16: {torch.float32, torch.float64},
@@ -252,9 +294,7 @@ class Terms:
         (inner,) = exponential.args
         return self.unary("sigmoid", self._sum([(inner, -1)], inner.shape, inner.dtype), term.dtype)
 
-    def _each(
-        self, operands: Sequence[Any], shape: Shape, build: Callable[[list[Any], Shape], Term]
-    ) -> Term:
+    def _each(self, operands: Sequence[Any], shape: Shape, build: Callable[[list[Any], Shape], Term]) -> Term:
         """`build` of the operands in the shape that one of them has without views, and the view around it: of several
         such shapes the one with the fewest sizes, whichever the call has."""
         operands = [self._bare(operand, shape) for operand in operands]
@@ -303,7 +343,9 @@ class Terms:
         if op == "sum":
             number, core = self.coefficient(term)
             if _number(number) != 1:
-                return self._product([(self._reduced(op, core, dims, left, dtype), 1), (number, 1)], left, dtype)
+                return self._product(
+                    [(self._reduced(op, core, dims, left, dtype), 1), (number, 1)], left, dtype
+                )
         if term.op == "view":
             (base,) = term.args
             if -min(dims) <= _common(base.shape, term.shape):

@@ -35,11 +35,11 @@ from torch._inductor.async_compile import AsyncCompile, CompiledTritonKernels
 # Loads a module from its text, through Inductor's cache on disk.
 from torch._inductor.codecache import PyCodeCache
 
-# What Inductor calls with each graph, and asks what it is for the keys of its caches.
-from torch._inductor.custom_graph_pass import CustomGraphPass
-
 # What Inductor tells Triton of every kernel.
 from torch._inductor.codegen.triton import TritonKernel
+
+# What Inductor calls with each graph, and asks what it is for the keys of its caches.
+from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.lowering import (
     # A call of the operator itself, for where there is no kernel of ours.
     fallback_handler,
