@@ -35,6 +35,7 @@ COMMANDS = {
     "examples": Command("the kernels and the error of each example: docs/gpu.md", GPU, gpu=True),
     "check": Command("the time of the command 'tdsl check'", "a CPU"),
     "parse": Command("the time to parse and to check a template of 50 lines", "a CPU"),
+    "compiling": Command("what each of many identical layers adds to a compile", "a CPU"),
     "report": Command("nothing; writes what 'suite' measured as Markdown", "a results.json"),
     "plot": Command("nothing; draws what 'suite' measured", "a results.json, and matplotlib"),
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dis
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import update_wrapper
@@ -24,6 +25,7 @@ from torch import SymFloat, SymInt, Tensor
 from torch.compiler import is_compiling
 
 from tdsl import ir
+from tdsl.autocast import Rule, rule_of
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.gradients import Backward
 from tdsl.identity import own_digest
@@ -43,6 +45,9 @@ def template(
     *,
     source: str | None = None,
     name: str | None = None,
+    op: str | None = None,
+    version: int | None = None,
+    autocast: str | torch.dtype | None = None,
     replaces: bool = False,
 ) -> Callable[[Reference], Template]:
     """Makes an operator of the template in the file `path`, or in the text `source`.
@@ -52,7 +57,19 @@ def template(
     order; its body is the reference: what the template means, in PyTorch, or `...` (or `pass`) for none.
     `replaces`: `tdsl.replacing()` puts it where a model does what the reference means.
 
-    Raises TdslError if the template is wrong or disagrees with the function.
+    `op` is a name for the operator, such as "mylib::matmul", that stays when the template is edited: a program that
+    was saved with it (`torch.export.save`) loads where a module that has the template is imported. Its overload is the
+    `version`, 1 unless given: `torch.ops.mylib.matmul.v1`. Raise it with the signature. Without `op` each text of the
+    template has an operator of its own. The same function, decorated again, redefines a named operator: what was
+    compiled in this process is compiled anew.
+
+    `autocast` is what becomes of the arguments under `torch.autocast`, as of those of PyTorch's own operators: "lower"
+    casts to autocast's dtype (as for matmul), "promote" to the widest of theirs (as for cat), a dtype such as
+    torch.float32, or "f32", to that one (as for softmax). Floating tensors are cast whose dtype the template leaves open,
+    except float64 and float8; outside autocast nothing is. None: they are taken as they are.
+
+    Raises TdslError if the template is wrong or disagrees with the function, and if `op` is the name of another
+    operator, or of this one with another signature.
     """
     if callable(path):
         raise TypeError("template() needs a path, or source=: write @tdsl.template('file.tdsl')")
@@ -62,6 +79,13 @@ def template(
         raise TypeError("template() takes a path first: write @tdsl.template(source=TEXT)")
     if source is not None and source.endswith(".tdsl") and "\n" not in source:
         raise TypeError(f"source= is the text of a template: write @tdsl.template({source!r})")
+    if op is None and version is not None:
+        raise TypeError("version= is a named operator's: write op='mylib::name', too")
+    if op is not None and (_NAME.fullmatch(op) is None or op.partition("::")[0] in _RESERVED):
+        raise TypeError(f"op= is a name in a namespace of yours, such as 'mylib::name'; got {op!r}")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
+        raise TypeError(f"version= is an integer from 1; got {version!r}")
+    rule = rule_of(autocast)
 
     def decorate(function: Reference) -> Template:
         text = _read(path, function) if path is not None else Source("<string>", str(source))
@@ -70,7 +94,7 @@ def template(
         if kernel is None:
             key = (own_digest(), sys.version, text.name, text.text, wanted)
             kernel = stored(key, lambda: _load(text, wanted))
-        made = Template(kernel, function)
+        made = Template(kernel, function, op=None if op is None else (op, version or 1), autocast=rule)
         if replaces:
             _replacing[made.__module__, made.__qualname__] = made
         return made
@@ -78,6 +102,8 @@ def template(
     return decorate
 
 
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*::[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = ("tdsl", "aten", "prim", "prims")
 _replacing: dict[tuple[str, str], Template] = {}
 
 
@@ -90,7 +116,8 @@ class Template:
     """A template as an operator. Call it with the template's arguments.
 
     `op` is the operator (`torch.ops.tdsl.NAME`, an overload for each text of the template, its reference and its
-    backward), `template` the checked kernel, `reference` the decorated function, or None if its body is `...`.
+    backward, or the one of the name that the decorator was given), `template` the checked kernel, `reference` the
+    decorated function, or None if its body is `...`.
     """
 
     op: torch._ops.OpOverload
@@ -98,8 +125,17 @@ class Template:
     reference: Reference | None
     __qualname__: str
 
-    def __init__(self, kernel: ir.Kernel, function: Reference) -> None:
+    def __init__(
+        self,
+        kernel: ir.Kernel,
+        function: Reference,
+        *,
+        op: tuple[str, int] | None = None,
+        autocast: Rule | None = None,
+    ) -> None:
         _compare(kernel, function)
+        if autocast is not None:
+            _check_castable(kernel)
         self.template = kernel
         self.reference = None if _is_empty(function) else function
         update_wrapper(self, function)
@@ -110,11 +146,22 @@ class Template:
         self._kinds = "".join(map(_kind, kernel.params))
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
-        self._function = function
+        self._function, self._op_name, self._autocast = function, op, autocast
         self.spellings: list[Reference] = []
         self.known = False  # by another template's reference or backward, as it is now
-        self.op = operator_of(kernel, function, self.reference, self._defaults)
+        self.op = self._operator(None)
         self._name, self._refusal = str(self.op), refusing_operator()
+
+    def _operator(self, backward: Backward | None) -> torch._ops.OpOverload:
+        return operator_of(
+            self.template,
+            self._function,
+            self.reference,
+            self._defaults,
+            backward,
+            name=self._op_name,
+            autocast=self._autocast,
+        )
 
     @overload
     def backward(self, function: BackwardFunction, /) -> BackwardFunction: ...
@@ -170,7 +217,7 @@ class Template:
     def _differentiate(self, function: Any, saves: Iterable[str] | None) -> Any:
         made = Backward.of(self.template, function, saves)
         known = self.known
-        op = operator_of(self.template, self._function, self.reference, self._defaults, made)
+        op = self._operator(made)
         self.known = known  # a backward may call its own template
         if known and op is not self.op:
             # Compiled graphs of the other are on disk under what this one was.
@@ -314,6 +361,14 @@ def _compare(kernel: ir.Kernel, function: Reference) -> None:
         refuse(f"'{param.name}' is no parameter of the function", param)
     if not any(isinstance(param, ir.Tensor) and not param.optional for param in kernel.params):
         refuse(f"{kernel.name} has no tensor parameter that says on which device to run", kernel)
+
+
+def _check_castable(kernel: ir.Kernel) -> None:
+    for param in kernel.params:
+        if isinstance(param, ir.Tensor) and param.inout:
+            message = f"'{param.name}' is written in place: autocast cannot cast it, and {kernel.name} has an autocast="
+            help = "leave autocast= out, and cast where it is called"
+            raise TdslError([Diagnostic(code=Code.BAD_PARAM, message=message, span=param.span, help=help)])
 
 
 def _shown(default: object) -> str:

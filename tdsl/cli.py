@@ -170,7 +170,7 @@ def _points(kernel: ir.Kernel) -> str:
     """Where pointwise work can move into the kernel."""
     loads: dict[str, None] = {}
     stores: dict[str, None] = {}
-    for node in ir.walk(kernel):
+    for node in kernel.nodes:
         match node:
             case ir.Load(nofuse=False, point=point):
                 loads[point] = None

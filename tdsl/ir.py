@@ -406,8 +406,10 @@ class Candidate(Node):
     condition: Expr | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Kernel(Node):
+    """Compared by identity: what is kept of one is found without a look at all of it."""
+
     name: str
     source: Source = field(compare=False, repr=False)
     doc: str | None
@@ -422,6 +424,14 @@ class Kernel(Node):
     group: Expr | None
     body: tuple[Statement, ...]
 
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    @functools.cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """All that there is to `walk`."""
+        return tuple(walk(self))
+
     def tensor(self, name: str) -> Tensor:
         for item in (*self.params, *self.outputs):
             if isinstance(item, Tensor) and item.name == name:
@@ -430,7 +440,7 @@ class Kernel(Node):
 
     def stores(self, param: str) -> tuple[Store, ...]:
         """The stores to an output, or an `inout` parameter, in the order of the text."""
-        return tuple(node for node in walk(self) if isinstance(node, Store) and node.param == param)
+        return tuple(node for node in self.nodes if isinstance(node, Store) and node.param == param)
 
 
 def solved_for(dim: Expr | RestDim) -> tuple[str, int, int] | None:
@@ -480,10 +490,10 @@ def _nodes(value: object) -> Iterator[Node]:
             yield from _nodes(item)
 
 
-def assignments(node: Node) -> dict[str, list[Expr]]:
-    """What each variable inside `node` may hold, the parameters of inlined helpers among them."""
+def assignments(kernel: Kernel) -> dict[str, list[Expr]]:
+    """What each variable may hold, the parameters of inlined helpers among them."""
     found: dict[str, list[Expr]] = {}
-    for inner in walk(node):
+    for inner in kernel.nodes:
         match inner:
             case Assign(name=name, value=value):
                 found.setdefault(name, []).append(value)

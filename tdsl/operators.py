@@ -1,6 +1,10 @@
 """The operator of a template: what PyTorch's dispatcher, tracer and autograd are told of it.
 
-    operator_of(kernel, f, f, {})   ->   torch.ops.tdsl.matmul.d3f9...
+    operator_of(kernel, f, f, {})                              ->   torch.ops.tdsl.matmul.d3f9...
+    operator_of(kernel, f, f, {}, name=("mylib::matmul", 1))   ->   torch.ops.mylib.matmul.v1
+
+Of the first kind each text, reference and mode has an operator of its own. One of the second kind keeps its name
+whatever is edited, so that a saved program finds it; what it is now, PyTorch's caches are told (`_described`).
 
 Its schema has the template's parameters, its meta function is the template's signature, its derivative is
 its own backward (`gradients`) or the reference's. Eagerly it runs the kernel unfused on a GPU (and on a CPU whose Triton is interpreted), else
@@ -14,8 +18,8 @@ import json
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -25,6 +29,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, g
 from typing_extensions import assert_never
 
 from tdsl import ir
+from tdsl.autocast import Rule, cast, cast_dtypes
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.gradients import Backward, Like
 from tdsl.identity import meaning, own_digest
@@ -33,13 +38,18 @@ from tdsl.lower.facts.sharding import independent_dims
 from tdsl.lower.inductor import dtypes
 from tdsl.lower.inductor.compat.call_names import (
     call_functional,
+    forget_shardings,
     has_tangent,
     in_transform,
+    is_operator,
+    register_autocast,
     register_sharding,
     without_mutation,
     without_wrappers,
 )
 from tdsl.lower.inductor.compat.libraries_at_exit import keep_forever
+from tdsl.lower.inductor.compat.operators_in_keys import watch_keys
+from tdsl.lower.inductor.compat.saved_calls import SavedCall, watch_saved_calls
 from tdsl.lower.inductor.fusion.overlap import Region, overlap, overlaps_itself
 from tdsl.lower.inductor.launch import launch, static_sizes
 from tdsl.lower.inductor.registration import (
@@ -57,7 +67,9 @@ Reference = Callable[..., Any]
 
 _lock = threading.RLock()
 _operators: dict[str, list[_Operator]] = {}  # name and digest -> one for each reference
+_named: dict[str, dict[int, _Operator]] = {}  # the author's name -> one for each version
 _by_op: dict[object, _Operator] = {}
+_functional: dict[object, _Operator] = {}  # those that stand in graphs for one that writes to its arguments
 
 TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.flexible_layout)
 
@@ -69,23 +81,45 @@ class _Operator:
         self,
         kernel: ir.Kernel,
         function: Reference,
+        reference: Reference | None,
         defaults: Mapping[str, Any],
         backward: Backward | None,
+        name: str,
         overload: str,
+        meaning: str,
+        autocast: Rule | None,
     ) -> None:
-        self.kernel = kernel
-        self.reference: Reference | None = None
-        self.function = function
-        self.backward = backward
+        self.name = name  # with its namespace
         self.overload = overload
         self.names = tuple(param.name for param in kernel.params)
         self.defaults = _trailing(self.names, defaults)
         # The positions of the parameters that are written to.
         self.written = tuple(
-            index
-            for index, param in enumerate(self.kernel.params)
-            if isinstance(param, ir.Tensor) and param.inout
+            index for index, param in enumerate(kernel.params) if isinstance(param, ir.Tensor) and param.inout
         )
+        self.casts = False  # whether something is registered for autocast
+        self.define(kernel, function, reference, backward, meaning, autocast)
+
+    def define(
+        self,
+        kernel: ir.Kernel,
+        function: Reference,
+        reference: Reference | None,
+        backward: Backward | None,
+        meaning: str,
+        autocast: Rule | None,
+    ) -> None:
+        """What the operator does from now on; its schema stays."""
+        self.kernel = kernel
+        self.function = function
+        self.reference = reference
+        self.backward = backward
+        self.meaning = meaning
+        self.autocast = autocast
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.name}.{self.overload}"
 
     def is_of(self, function: Reference, backward: Backward | None) -> bool:
         """Whether these are this operator's reference and backward, or those functions defined once more."""
@@ -112,12 +146,11 @@ class _Operator:
             return None
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def schema(self, *, functional: bool = False) -> str:
-        """`functional`: of the operator that writes to nothing, and returns what would have been written."""
-        first = len(self.names) - len(self.defaults)
+    def parameters(self, *, functional: bool = False) -> list[tuple[str, str]]:
+        """The kind and the name of each, as a schema has them."""
         letters = iter("abcdefghijklmnopqrstuvwxyz")
-        parts = []
-        for index, param in enumerate(self.kernel.params):
+        found = []
+        for param in self.kernel.params:
             match param:
                 case ir.Tensor():
                     mark = f"({next(letters)}!)" if param.inout and not functional else ""
@@ -130,10 +163,25 @@ class _Operator:
                     ]
                 case _:
                     assert_never(param)
-            default = f"={_literal(self.defaults[index - first])}" if index >= first else ""
-            parts.append(f"{kind} {param.name}{default}")
-        returned = ", ".join("Tensor" for _ in (*self.kernel.outputs, *(self.written if functional else ())))
-        return f"({', '.join(parts)}) -> " + (returned if returned == "Tensor" else f"({returned})")
+            found.append((kind, param.name))
+        return found
+
+    def returned(self, *, functional: bool = False) -> int:
+        """How many tensors a call returns."""
+        return len(self.kernel.outputs) + (len(self.written) if functional else 0)
+
+    def schema(self, *, functional: bool = False) -> str:
+        """`functional`: of the operator that writes to nothing, and returns what would have been written."""
+        first = len(self.names) - len(self.defaults)
+        parts = [
+            f"{kind} {name}" + (f"={_literal(self.defaults[index - first])}" if index >= first else "")
+            for index, (kind, name) in enumerate(self.parameters(functional=functional))
+        ]
+        return f"({', '.join(parts)}) -> {_tensors(self.returned(functional=functional))}"
+
+
+def _tensors(count: int) -> str:
+    return "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
 
 
 def _is_again(mine: Callable[..., Any], function: Callable[..., Any]) -> bool:
@@ -165,45 +213,152 @@ def operator_of(
     reference: Reference | None,
     defaults: Mapping[str, Any],
     backward: Backward | None = None,
+    *,
+    name: tuple[str, int] | None = None,
+    autocast: Rule | None = None,
 ) -> torch._ops.OpOverload:
     """The operator of a template that decorates `function`: a known one, or one that is registered now.
 
-    `reference` is the function, or None if it says nothing; `defaults` are the parameters' by name.
+    `reference` is the function, or None if it says nothing; `defaults` are the parameters' by name. `name`: what the
+    author calls the operator, with its namespace, and the version. `autocast`: what casts the arguments under autocast.
+
+    Raises TdslError if the name is another operator's, or its version has had another schema in this process.
     """
-    digest = _digest(kernel, function, backward)
+    text = _meaning(kernel, function, backward, autocast)
     with _lock:
+        if name is not None:
+            return _named_operator(kernel, function, reference, backward, text, autocast, *name)
+        digest = _digest(text)
         known = _operators.setdefault(f"{kernel.name}.{digest}", [])
         for operator in known:
             if operator.is_of(function, backward):
                 operator.reference, operator.backward = reference, backward
                 return _registered(operator)
         overload = f"d{digest}" + (f"_{len(known) + 1}" if known else "")
-        operator = _Operator(kernel, function, defaults, backward, overload)
-        operator.reference = reference
+        operator = _Operator(
+            kernel, function, reference, defaults, backward, f"tdsl::{kernel.name}", overload, text, autocast
+        )
         known.append(operator)
         return _define(operator)
 
 
+def _named_operator(
+    kernel: ir.Kernel,
+    function: Reference,
+    reference: Reference | None,
+    backward: Backward | None,
+    text: str,
+    autocast: Rule | None,
+    name: str,
+    version: int,
+) -> torch._ops.OpOverload:
+    # No defaults: a graph spells every argument, and a saved one keeps its own where a default has changed.
+    operator = _Operator(kernel, function, reference, {}, backward, name, f"v{version}", text, autocast)
+    versions = _named.get(name, {})
+    before = versions.get(version)
+    if before is None:
+        if not versions and is_operator(name):
+            raise _unusable(
+                kernel, f"there is an operator '{name}' already, which is no template's", _OTHER_NAME
+            )
+        op = _define(operator)
+        _named.setdefault(name, {})[version] = operator
+        watch_keys(_described)
+        watch_saved_calls(_check_saved_call)
+        return op
+    if (where := _where(before.function)) != _where(function):
+        message = f"'{name}' of version {version} is the operator of {where[0]}.{where[1]} already"
+        raise _unusable(kernel, message, f"{_OTHER_NAME}, or another version")
+    if before.schema() != operator.schema():
+        message = (
+            f"version {version} of '{name}' was {before.schema()} in this process, and is {operator.schema()}"
+        )
+        raise _unusable(kernel, message, f"give it version={version + 1}, or start the process again")
+    if before.meaning != text or not before.is_of(function, backward):
+        before.define(kernel, function, reference, backward, text, autocast)
+        _register_autocast(_registered(before), before)
+        # What this process has compiled holds what the operator was.
+        torch.compiler.reset()
+        forget_shardings()
+    before.reference = reference
+    return _registered(before)
+
+
+def _check_saved_call(call: SavedCall) -> None:
+    """Raises TdslError if a call in a saved program is of an operator that is another one now."""
+    versions = _named.get(call.name)
+    if not versions:
+        return
+    version, _, functional = call.overload.partition("_")
+    operator = next((each for each in versions.values() if each.overload == version), None)
+    if operator is None:
+        newest = versions[max(versions)]
+        are = " and ".join(each.overload for each in versions.values())
+        message = f"the program was saved with {version} of '{call.name}', and there is {are}"
+        help = f"keep a template of version={version[1:]} beside it, or export the program again"
+        raise _unusable(newest.kernel, message, help)
+    parameters = operator.parameters(functional=bool(functional))
+    outputs = operator.returned(functional=bool(functional))
+    fits = len(call.arguments) == len(parameters) and call.outputs == outputs
+    # By name: in another order they are the same.
+    kinds = {name: kind for kind, name in parameters}
+    if not fits or not all(name in kinds and _takes(kinds[name], kind) for kind, name in call.arguments):
+        was = ", ".join(f"{kind} {name}" for kind, name in call.arguments)
+        message = (
+            f"the program was saved when '{call.name}' of {version} was called as ({was}) -> {_tensors(call.outputs)}; "
+            f"it is {operator.schema(functional=bool(functional))}"
+        )
+        help = (
+            f"give the changed template version={int(version[1:]) + 1} and keep one of the old signature as "
+            f"version={version[1:]}, or export the program again"
+        )
+        raise _unusable(operator.kernel, message, help)
+
+
+def _takes(kind: str, saved: str) -> bool:
+    """Whether a parameter of a kind, as the schema has it, takes what was saved."""
+    bare = kind.partition("(")[0]
+    return saved == bare or saved in {
+        "Tensor?": ("Tensor", "None"),
+        "SymInt": ("int",),
+        "float": ("int",),
+    }.get(kind, ())
+
+
+_OTHER_NAME = "give op= another name"
+
+
+def _where(function: Reference) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _unusable(kernel: ir.Kernel, message: str, help: str) -> TdslError:
+    return TdslError([replace(_wrong(message, kernel, Code.BAD_PARAM), help=help)])
+
+
 def _define(operator: _Operator) -> torch._ops.OpOverload:
-    kernel, library = operator.kernel, _library()
-    qualified = f"{kernel.name}.{operator.overload}"
+    library, qualified = _library(operator.name.partition("::")[0]), operator.qualified
+    local = qualified.partition("::")[2]
 
     def run(*args: Any) -> Any:
         arguments = operator.arguments(args)
         _check_inference(operator.written_values(arguments))
-        return operator.shaped(_run(operator, _check_written(operator, arguments)))
+        with _autocast_named(operator, args):
+            return operator.shaped(_run(operator, _check_written(operator, arguments)))
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
         _check_written(operator, arguments)
-        _make_static(kernel, arguments)
-        return operator.shaped(_empty(_resolve(kernel, arguments), _device(kernel, arguments)))
+        _make_static(operator.kernel, arguments)
+        return operator.shaped(
+            _empty(_resolve(operator.kernel, arguments), _device(operator.kernel, arguments))
+        )
 
-    library.define(f"{qualified}{operator.schema()}", tags=TAGS)
-    library.impl(qualified, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
+    library.define(f"{local}{operator.schema()}", tags=TAGS)
+    library.impl(local, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(qualified, meta, lib=library)
     op = _registered(operator)
-    library.impl(qualified, _autograd(op, operator), "Autograd", with_keyset=True)
+    library.impl(local, _autograd(op, operator), "Autograd", with_keyset=True)
     if operator.written:
         functional = _define_functional(operator)
 
@@ -213,9 +368,10 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
             return operator.shaped(call_functional(functional, args, inner, operator.written))
 
         def batch(info: Any, in_dims: Any, *args: Any) -> Any:
+            kernel = operator.kernel
             raise argument_error(kernel, f"'{kernel.name}' writes to its arguments, and cannot be vmapped")
 
-        library.impl(qualified, functionalize, "Functionalize")
+        library.impl(local, functionalize, "Functionalize")
     else:
 
         def batch(info: Any, in_dims: Any, *args: Any) -> Any:
@@ -225,11 +381,29 @@ def _define(operator: _Operator) -> torch._ops.OpOverload:
             outputs = tuple(torch.stack(each)[: info.batch_size] for each in zip(*calls, strict=True))
             return outputs, (0,) * len(outputs)
 
-        register_operator(op, kernel, lambda args: _compiled(operator, args))
-    torch.library.register_vmap(f"tdsl::{qualified}", batch, lib=library)
+        register_operator(op, lambda: operator.kernel, lambda args: _compiled(operator, args))
+    torch.library.register_vmap(qualified, batch, lib=library)
     register_sharding(op, lambda ranks: _cuts(operator, ranks), operator.written)
     _by_op[op] = operator
+    _register_autocast(op, operator)
     return op
+
+
+def _register_autocast(op: torch._ops.OpOverload, operator: _Operator) -> None:
+    """Without a rule nothing is registered: the user may do so."""
+    if operator.autocast is None or operator.casts:
+        return
+    operator.casts = True
+
+    def arguments(args: Sequence[Any], device: str) -> Sequence[Any]:
+        rule = operator.autocast
+        if rule is None:
+            return args
+        whole = operator.arguments(tuple(args))
+        return cast(operator.kernel, list(whole.values()), rule, device)
+
+    library = _library(operator.name.partition("::")[0])
+    register_autocast(library, op, operator.qualified.partition("::")[2], arguments)
 
 
 def _cuts(operator: _Operator, ranks: dict[int, int]) -> list[tuple[dict[int, int], list[int]]]:
@@ -280,9 +454,8 @@ def _entry(args: Sequence[Any], in_dims: Sequence[int | None], index: int) -> li
 def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
     """The operator that stands in graphs for one that writes to its arguments: it writes to none, and
     returns their new values after the outputs."""
-    kernel, library = operator.kernel, _library()
-    overload = f"{operator.overload}_functional"
-    qualified = f"{kernel.name}.{overload}"
+    library, qualified = _library(operator.name.partition("::")[0]), f"{operator.qualified}_functional"
+    local = qualified.partition("::")[2]
 
     def run(*args: Any) -> Any:
         arguments = _unshared(operator, operator.arguments(args))
@@ -290,16 +463,17 @@ def _define_functional(operator: _Operator) -> torch._ops.OpOverload:
 
     def meta(*args: Any) -> Any:
         arguments = operator.arguments(args)
-        _make_static(kernel, arguments)
-        outputs = _empty(_resolve(kernel, arguments), _device(kernel, arguments))
+        _make_static(operator.kernel, arguments)
+        outputs = _empty(_resolve(operator.kernel, arguments), _device(operator.kernel, arguments))
         return operator.shaped((*outputs, *map(torch.empty_like, operator.written_values(arguments))))
 
-    library.define(f"{qualified}{operator.schema(functional=True)}", tags=TAGS)
-    library.impl(qualified, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"tdsl::{qualified}", meta, lib=library)
-    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, kernel.name), overload)
-    library.impl(qualified, _autograd(op, operator), "Autograd", with_keyset=True)
-    register_operator(op, kernel, lambda args: _compiled(operator, args))
+    library.define(f"{local}{operator.schema(functional=True)}", tags=TAGS)
+    library.impl(local, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(qualified, meta, lib=library)
+    op = _overload(qualified)
+    library.impl(local, _autograd(op, operator), "Autograd", with_keyset=True)
+    register_operator(op, lambda: operator.kernel, lambda args: _compiled(operator, args))
+    _functional[op] = operator
     return op
 
 
@@ -354,7 +528,13 @@ def _answered(expr: ir.Expr) -> AbstractContextManager[None]:
 
 
 def _registered(operator: _Operator) -> torch._ops.OpOverload:
-    op: torch._ops.OpOverload = getattr(getattr(torch.ops.tdsl, operator.kernel.name), operator.overload)
+    return _overload(operator.qualified)
+
+
+def _overload(qualified: str) -> torch._ops.OpOverload:
+    namespace, _, name = qualified.partition("::")
+    packet, _, overload = name.partition(".")
+    op: torch._ops.OpOverload = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
     return op
 
 
@@ -363,10 +543,10 @@ def refusing_operator() -> torch._ops.OpOverload:
     """An operator that does nothing but raise what is wrong with a call."""
 
     def refuse(op: str, message: str, parameter: str) -> None:
-        kernel = next(known.kernel for known in _by_op.values() if str(_registered(known)) == op)
+        kernel = next(operator.kernel for known, operator in _by_op.items() if str(known) == op)
         raise argument_error(kernel, message, parameter)
 
-    library = _library()
+    library = _library("tdsl")
     library.define("refuse(str op, str message, str parameter) -> ()", tags=torch.Tag.pt2_compliant_tag)
     library.impl("refuse", refuse, "CompositeExplicitAutograd")
     torch.library.register_fake("tdsl::refuse", refuse, lib=library)
@@ -375,24 +555,56 @@ def refusing_operator() -> torch._ops.OpOverload:
 
 
 @cache
-def _library() -> torch.library.Library:
-    library = torch.library.Library("tdsl", "FRAGMENT")
+def _library(namespace: str) -> torch.library.Library:
+    library = torch.library.Library(namespace, "FRAGMENT")
     keep_forever(library)
     return library
 
 
-def _digest(kernel: ir.Kernel, reference: Callable[..., Any], backward: Backward | None) -> str:
-    """Of all that decides what a compiled call does: a compiled graph is cached under the operator's name,
-    and holds the reference where that runs or is differentiated, and what the backward calls."""
+def _meaning(kernel: ir.Kernel, function: Reference, backward: Backward | None, autocast: Rule | None) -> str:
+    """All that decides what a compiled call does, as text: a compiled graph holds the kernel, the reference where that
+    runs or is differentiated, and what the backward calls."""
     parts = (
         kernel.source.text,
         kernel.name,
         own_digest(),
         "interpreted" if interpreted() else "",
-        *meaning(reference),
+        "" if autocast is None else str(autocast),
+        *meaning(function),
         *(() if backward is None else ("backward", *sorted(backward.saves), *meaning(backward.function))),
     )
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return "\0".join(("", *parts, ""))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _described(ops: Iterable[object]) -> list[str]:
+    """Of the operators that a graph calls, what the names of those of tdsl's do not say: of each that an author has
+    named, and of each such one in a reference, its digest."""
+    waiting = [
+        operator
+        for op in ops
+        for known in (op.op_overloads() if isinstance(op, torch._ops.OpOverloadPacket) else [op])
+        if (operator := _by_op.get(known) or _functional.get(known)) is not None
+    ]
+    named = [operator for versions in _named.values() for operator in versions.values()]
+    seen: dict[str, _Operator] = {}
+    while waiting:
+        operator = waiting.pop()
+        if operator.qualified not in seen:
+            seen[operator.qualified] = operator
+            waiting += [other for other in named if _mentions(operator.meaning, other.name)]
+    return sorted(
+        f"{name} {_digest(operator.meaning)}" for name, operator in seen.items() if operator in named
+    )
+
+
+def _mentions(text: str, name: str) -> bool:
+    """Whether what a reference means has an operator in it: a template, an operator, or `torch.ops.` and the names."""
+    namespace, _, local = name.partition("::")
+    return f"{namespace}.{local}" in text or (f"\0{namespace}\0" in text and f"\0{local}\0" in text)
 
 
 def reference_of(op: object) -> Reference | None:
@@ -616,15 +828,47 @@ def _resolve(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> Resolution:
         if isinstance(value, torch.Tensor) and (value.is_nested or value.layout != torch.strided):
             kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.").strip("_")
             raise TdslError([_wrong(f"'{param.name}' must be a strided tensor; got a {kind} one", param)])
-    return resolve(
-        kernel,
-        {
-            name: _info(value) if isinstance(value, torch.Tensor) else value
-            for name, value in arguments.items()
-        },
-        _answered,
-        _holds,
-    )
+    return resolve(kernel, _infos(arguments), _answered, _holds)
+
+
+def _infos(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _info(value) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()
+    }
+
+
+@contextmanager
+def _autocast_named(operator: _Operator, args: tuple[Any, ...]) -> Iterator[None]:
+    """Names the rule for autocast, if one is what a call lacks that is wrong."""
+    try:
+        yield
+    except TdslError as error:
+        rule = _rule_that_helps(operator.kernel, operator.arguments(args))
+        if rule is None:
+            raise
+        help = f"autocast is on, and casts no template's arguments unless asked to: autocast={rule!r} on the decorator does"
+        raise TdslError([replace(each, help=each.help or help) for each in error.diagnostics]) from None
+
+
+def _rule_that_helps(kernel: ir.Kernel, arguments: Mapping[str, Any]) -> str | None:
+    given = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    devices = {value.device.type for value in given.values()}
+    if len(devices) != 1 or not _autocasts(device := devices.pop()):
+        return None
+    infos = _infos(arguments)
+    with suppress(TdslError):
+        resolve(kernel, infos, _answered, _holds)
+        return None  # something else was wrong
+    for rule in ("lower", "promote"):
+        targets = cast_dtypes(kernel, {name: value.dtype for name, value in given.items()}, rule, device)
+        cast_infos = {
+            name: replace(info, dtype=dtypes.NAMES[targets[name]]) if name in targets else info
+            for name, info in infos.items()
+        }
+        with suppress(TdslError):
+            resolve(kernel, cast_infos, _answered, _holds)
+            return rule
+    return None
 
 
 def _holds(condition: Any) -> bool:
@@ -666,8 +910,8 @@ def argument_error(kernel: ir.Kernel, message: str, parameter: str = "") -> Tdsl
     return TdslError([_wrong(message, next((p for p in kernel.params if p.name == parameter), kernel))])
 
 
-def _wrong(message: str, node: ir.Node) -> Diagnostic:
-    return Diagnostic(code=Code.BAD_ARGUMENT, message=message, span=node.span)
+def _wrong(message: str, node: ir.Node, code: Code = Code.BAD_ARGUMENT) -> Diagnostic:
+    return Diagnostic(code=code, message=message, span=node.span)
 
 
 # Gradients
@@ -676,13 +920,13 @@ def _wrong(message: str, node: ir.Node) -> Diagnostic:
 def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., Any]:
     """What a call is where gradients are taken: a node of the graph, whose derivative is the operator's own
     backward, or the reference's."""
-    kernel = operator.kernel
     writes = [argument.is_write for argument in op._schema.arguments]
 
     class Call(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
-            result = call_below_autograd(op, keyset, args)
+            with _autocast_named(operator, args):
+                result = call_below_autograd(op, keyset, args)
             _save(operator, ctx, args, result)
             return result
 
@@ -690,9 +934,10 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
         def backward(ctx: Any, *grads: Any) -> Any:
             return None, *_backward(operator, ctx, grads)
 
-    Call.__name__ = Call.__qualname__ = kernel.name
+    Call.__name__ = Call.__qualname__ = operator.kernel.name
 
     def call(keyset: Any, *args: Any) -> Any:
+        kernel = operator.kernel
         tensors = [value for value in args if isinstance(value, torch.Tensor)]
         wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         forward = has_tangent(tensors)
@@ -721,7 +966,8 @@ def _autograd(op: torch._ops.OpOverload, operator: _Operator) -> Callable[..., A
                     raise TdslError([_no_gradient(kernel, why, help)])
                 return operator.shaped(_refer(operator, arguments, _resolve(kernel, arguments), own=False))
             return Call.apply(keyset, *args)  # type: ignore[no-untyped-call]
-        result = call_below_autograd(op, keyset, args)
+        with _autocast_named(operator, args):  # seen here and not below, where a graph is traced
+            result = call_below_autograd(op, keyset, args)
         if operator.written:
             # Whoever saved a written tensor for a gradient must notice.
             written = [

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tdsl.refusal import Refusal, watch
+from tdsl.refusal import Refusal, grouped, watch
 
 pytest_plugins = ["tdsl.golden"]  # pytest reads it where this module is named as a plugin
 
@@ -160,7 +160,7 @@ def assert_fused(
         _mark_what_differs(first_args, also)
     with watch() as kept_out:
         result, found, code = count_kernels(compiled, *first_args)
-    refusals = tuple(dict.fromkeys(kept_out))
+    refusals = grouped(kept_out)
     actual = _Outcome.snapshot(result, first_args)
     _poison(result)
     names = _kernel_names(code)

@@ -131,6 +131,7 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("explain --tiny nothing", "no row or group 'nothing'; groups: attention, gemm"),
         ("configs", "the following arguments are required: ROWS"),
         ("examples --only conv", "expected some of attention"),
+        ("compiling --layers 8,8", "expected growing numbers of layers, not 8,8"),
         ("check nowhere.tdsl", "expected a file, and there is none at 'nowhere.tdsl'"),
         ("check README.md", "expected a file without mistakes, not README.md"),
         ("report README.md", "expected a results.json that 'suite' has written; README.md is none"),
@@ -222,6 +223,15 @@ def test_overhead_runs(tmp_path: Path) -> None:
     assert re.search(r"^\| tdsl \| [\d.]+ \(.* \| [\d.]+ \(", text, re.MULTILINE)
     assert re.search(r"^\| tdsl \| [\d.]+ \| [\d.]+ \| \d+ \| \d+ \|", text, re.MULTILINE)
     assert "Compiling it once more in one process" in text and (tmp_path / "overhead.json").exists()
+
+
+@pytest.mark.full
+def test_compiling_runs(tmp_path: Path) -> None:
+    text = run("compiling", "--layers", "1,2", "--profile", str(tmp_path))
+    for who in ("inductor", "opaque", "tdsl"):
+        assert re.search(rf"^\| {who} \| 2 \| [\d.]+ \|", text, re.MULTILINE)
+        assert (tmp_path / f"{who}-2.prof").exists()
+    assert "From 1 to 2 layers, one of ours costs" in text
 
 
 @pytest.mark.full

@@ -48,9 +48,10 @@ ALLOWED = {
     "lower": DATA - {"ast"},
     "pipeline": DATA | PASSES,
     "gradients": DATA | PASSES,
-    "operators": DATA | PASSES | {"identity", "gradients"},
+    "autocast": DATA | PASSES,
+    "operators": DATA | PASSES | {"identity", "autocast", "gradients"},
     "packaged": DATA | PASSES | {"identity"},
-    "api": DATA | PASSES | {"pipeline", "identity", "gradients", "operators", "packaged"},
+    "api": DATA | PASSES | {"pipeline", "identity", "autocast", "gradients", "operators", "packaged"},
     "packaging": DATA | PASSES | {"identity", "packaged", "api"},
     "testing": DATA | PASSES | {"pipeline", "operators"},
     "cli": DATA | PASSES | {"pipeline", "packaging", "testing"},
@@ -59,7 +60,7 @@ ALLOWED = {
 }
 HEAVY = {"torch", "triton", "sympy"}
 MAY_BE_HEAVY = (
-    *("api.py", "gradients.py", "operators.py", "packaged.py", "testing.py"),
+    *("api.py", "autocast.py", "gradients.py", "operators.py", "packaged.py", "testing.py"),
     *("lower/inductor/", "lower/runtime/"),
 )
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

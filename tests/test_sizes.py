@@ -184,6 +184,25 @@ def test_a_long_row_that_begins_with_nothing() -> None:
     torch.testing.assert_close(found, torch.where(keep, torch.softmax(x, -1), 0), equal_nan=True)
 
 
+def test_the_loss_over_a_large_vocabulary() -> None:
+    torch.manual_seed(5)
+    loss = example("cross_entropy").cross_entropy
+    logits = random(3, 128_256)
+    logits[:, :9000] = -torch.inf
+    logits[2] -= 1000
+    target = torch.tensor([128_255, -100, 9001], device=logits.device)
+    testing.assert_fused(loss, (logits, target))
+    testing.assert_fused(loss, (logits.bfloat16(), target))
+
+
+def test_a_target_outside_of_the_vocabulary_has_no_loss() -> None:
+    loss = example("cross_entropy").cross_entropy
+    logits, target = random(4, 70), torch.tensor([70, -1, 5, -100], device=testing.device())
+    found, lse = torch.compile(loss, fullgraph=True)(logits, target)
+    assert found.isnan().tolist() == [True, True, False, False] and found[3] == 0
+    torch.testing.assert_close(lse, torch.logsumexp(logits, -1))
+
+
 DIVIDED = """
 template rows(x: f32[M], s: int) -> y: f32[cdiv(M, s)]:
     for m in grid(cdiv(M, s)):

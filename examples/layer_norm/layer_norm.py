@@ -42,7 +42,7 @@ def layer_norm_backward(
     along_mean = (g * w).sum(-1, keepdim=True) * inv - grad_mean[..., None]
     along_unit = (g * w * unit).sum(-1, keepdim=True) * inv + grad_rstd[..., None] * inv.square()
     dx = g * w * inv - (along_mean + unit * along_unit) / x.shape[-1]
-    return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0), g.flatten(0, -2).sum(0)
+    return dx.to(x.dtype), (g * unit).sum_to_size(w.shape), g.sum_to_size(w.shape)
 
 
 @layer_norm.backward(saves=("x", "w", "b", "mean", "rstd"))

@@ -27,7 +27,7 @@ def rms_norm_backward(
     inv = torch.rsqrt(v.square().mean(-1, keepdim=True) + eps)
     unit = v * inv
     dx = inv * (g * w - unit * (g * w * unit).mean(-1, keepdim=True))
-    return dx.to(x.dtype), (g * unit).flatten(0, -2).sum(0)
+    return dx.to(x.dtype), (g * unit).sum_to_size(w.shape)
 
 
 @rms_norm.backward(saves=("x", "w"))

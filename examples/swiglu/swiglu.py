@@ -31,7 +31,7 @@ def swiglu_backward(
 def swiglu_gradient(grads: Any, inputs: Any, outputs: Any) -> dict[str, torch.Tensor]:
     x, gate, up = inputs.x, inputs.gate, inputs.up
     dg, du = swiglu_backward(grads.y, x, gate, up)
-    rows, dg_rows, du_rows = (each.flatten(0, -2) for each in (x, dg, du))
+    rows, dg_rows, du_rows = (torch.atleast_2d(each).flatten(0, -2) for each in (x, dg, du))
     return {
         "x": dg @ gate.T + du @ up.T,
         "gate": rows.T @ dg_rows,

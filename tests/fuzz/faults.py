@@ -21,10 +21,10 @@ from unittest import mock
 import torch
 
 from tdsl import builtins, ir, operators, signature
-from tdsl.lower.emit import expressions, frames, fused, lanes, points, syntax, tiles
+from tdsl.lower.emit import emission, expressions, frames, fused, lanes, points, syntax, tiles
 from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
-from tdsl.lower.facts.bound import BoundKernel
+from tdsl.lower.facts.bound import BoundKernel, static_axes
 from tdsl.lower.inductor import bindings, buffer, explanation, launch, lowering, recording
 from tdsl.lower.inductor.fusion import padding, placement
 from tdsl.lower.inductor.fusion.facts import Reach
@@ -38,10 +38,23 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
 
 def fault(name: str) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
     def register(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
-        FAULTS[name] = contextmanager(function)
+        @contextmanager
+        def planted() -> Iterator[None]:
+            _forget()
+            with contextmanager(function)():
+                yield
+            _forget()
+
+        FAULTS[name] = planted
         return function
 
     return register
+
+
+def _forget() -> None:
+    """What was emitted without the fault is no answer with it, nor the other way round."""
+    emission.lower.cache_clear()
+    static_axes.cache_clear()
 
 
 @contextlib.contextmanager
@@ -568,7 +581,7 @@ def _() -> Iterator[None]:
 @fault("operator of another text served for an edited template")
 def _() -> Iterator[None]:
     with (
-        mock.patch.object(operators, "_digest", lambda kernel, reference: "same"),
+        mock.patch.object(operators, "_digest", lambda text: "same"),
         mock.patch.object(
             operators._Operator,
             "is_of",

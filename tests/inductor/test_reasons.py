@@ -292,7 +292,7 @@ def test_where_it_is_seen(caplog):
     with caplog.at_level(logging.INFO, logger="tdsl.fusion"), tdsl.refusal.watch() as seen:
         counted = count_kernels(torch.compile(program), A, B)
     (refusal,) = seen
-    assert refusal in tdsl.refusals()
+    assert refusal.sort in [each.sort for each in tdsl.refusals()]
     assert f"# tdsl: {refusal}" in counted.code[0]
     logged = [record.getMessage() for record in caplog.records if record.name == "tdsl.fusion"]
     assert logged in ([str(refusal)], [])  # once in a process
@@ -326,3 +326,28 @@ def test_old_ones_are_dropped(monkeypatch):
         torch._dynamo.reset()
         count_kernels(torch.compile(program), A, B)
     assert [refusal.nodes for refusal in tdsl.refusals()] == [("argmax",), ("mm_1",)]
+
+
+def test_layers_are_counted(monkeypatch):
+    """Each is the same in all but the names that the graph has for it."""
+    monkeypatch.setattr(tdsl.refusal, "_kept", {})
+
+    def program(a, *weights):
+        found = []
+        for w in weights:
+            z = torch.sigmoid(w)
+            found += [t.mm(a, z), torch.cumsum(z, 0)]
+        return found, t.mm(a, weights[0]).sum(0)
+
+    report = assert_fused(program, (A, *(torch.randn(50, 90) for _ in range(5))), kernels=None)
+    for found in (report.refusals, tdsl.refusals()):
+        counts = {refusal.nodes: refusal.count for refusal in found}
+        assert counts == {("sigmoid",): 5, ("sum_1",): 1} and len(found) == 2
+        sigmoid, total = sorted(str(found).splitlines(), key=lambda line: "load B" not in line)
+        assert "mm: sigmoid is kept out of load B, 5 times: it is also read by cumsum, so that" in sigmoid
+        assert "mm: sum_1 is kept out of store C: " in total
+        assert repr(found) == str(found)
+    comments = [line.partition("# tdsl: ")[2] for line in report.code[0].splitlines() if "# tdsl: " in line]
+    again = [line for line in comments if line.startswith("as said above, ")]
+    assert [line.split()[3] for line in again] == [f"sigmoid_{at}" for at in range(1, 5)]
+    assert len(comments) == len(again) + 2

@@ -12,6 +12,7 @@ decorator and launch.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 from typing_extensions import assert_never
 
@@ -30,6 +31,8 @@ from tdsl.lower.facts.overflow import wide_enough
 from tdsl.types import WEAK_FLOAT
 
 
+# A model has as many as it has kinds of layers, and shapes of each.
+@lru_cache(maxsize=256)
 def lower(kernel: ir.Kernel, binding: Binding) -> TritonSource:
     """The Triton source of `kernel` for the sizes, strides, dtypes and constants of `binding`.
 
@@ -55,7 +58,7 @@ class _Emission:
         )
         self.tiles.emit = self.expressions.emit
         self.points.expressions = self.expressions
-        counts = Counter(node.name for node in ir.walk(kernel) if isinstance(node, ir.Assign))
+        counts = Counter(node.name for node in kernel.nodes if isinstance(node, ir.Assign))
         self.reassigned = frozenset(name for name, count in counts.items() if count > 1)
 
     def run(self) -> TritonSource:
@@ -74,7 +77,7 @@ class _Emission:
         )
 
     def _pointers(self) -> tuple[Pointer, ...]:
-        accumulated = {node.param for node in ir.walk(self.kernel) if isinstance(node, ir.Accumulate)}
+        accumulated = {node.param for node in self.kernel.nodes if isinstance(node, ir.Accumulate)}
         outputs = {output.name for output in self.kernel.outputs}
         pointers = []
         for item in (*self.kernel.params, *self.kernel.outputs):

@@ -59,7 +59,7 @@ class Points:
         self._demands: dict[str, _Demand] = {}
         self._elements = loaded_elements(specialization)
         self.descriptors: list[Line] = []  # what makes them, once, before anything else
-        dots = [node for node in ir.walk(specialization.kernel) if isinstance(node, ir.Dot)]
+        dots = [node for node in specialization.kernel.nodes if isinstance(node, ir.Dot)]
         operands = [side for dot in dots for side in (dot.left, dot.right)]
         self._multiplied = {side.point for side in operands if isinstance(side, ir.Load)}
         self._sums = _sums_of_dots(specialization.kernel)
@@ -350,7 +350,7 @@ def _is_wider_float(dtype: str, than: str) -> bool:
 def _sums_of_dots(kernel: ir.Kernel) -> frozenset[str]:
     """The variables that begin as a constant, and to which only dots are added."""
     found: dict[str, bool] = {}
-    for node in ir.walk(kernel):
+    for node in kernel.nodes:
         if isinstance(node, ir.Assign):
             match node.value:
                 case ir.Fill() | ir.Dot():

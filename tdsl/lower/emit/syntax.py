@@ -12,8 +12,9 @@ import ast
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 Part = ast.expr | int | float | str  # a tree, a number, or the name of something
 
@@ -204,9 +205,12 @@ def renamed(node: ast.expr, names: Mapping[str, str]) -> ast.expr:
     )
 
 
-def reads(node: ast.AST) -> Iterator[str]:
+def reads(node: ast.AST) -> frozenset[str]:
     """The names in it, functions among them."""
-    return (each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+    if (known := _read.get(node)) is None:
+        known = frozenset(each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+        _read[node] = known
+    return known
 
 
 # Statements. One that others are inside of has an empty body: the lines that follow are deeper.
@@ -241,4 +245,13 @@ def does(value: ast.expr) -> ast.stmt:
 
 def printed(node: ast.AST | None) -> str:
     """One line. None is `else:`, which is no statement of its own."""
-    return "else:" if node is None else ast.unparse(node)
+    if node is None:
+        return "else:"
+    if (known := _printed.get(node)) is None:
+        known = _printed[node] = ast.unparse(node)
+    return known
+
+
+# The lines of a kernel stand in the module of each of its calls.
+_read: WeakKeyDictionary[ast.AST, frozenset[str]] = WeakKeyDictionary()
+_printed: WeakKeyDictionary[ast.AST, str] = WeakKeyDictionary()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from tdsl import ir
 from tdsl.diagnostics import Code, Diagnostic, TdslError
@@ -42,13 +42,13 @@ class BoundKernel:
     def real(self) -> str:
         """The dtype of Python's numbers: what they are in float64, where that is calculated with at all, and not rounded
         to float32 before."""
-        return "f64" if any(map(self._is_double, ir.walk(self.kernel))) else "f32"
+        return "f64" if any(map(self._is_double, self.kernel.nodes)) else "f32"
 
     @cached_property
     def _dot_tiles(self) -> frozenset[str]:
         return frozenset(
             tile.key
-            for node in ir.walk(self.kernel)
+            for node in self.kernel.nodes
             if isinstance(node, ir.Dot)
             for tile in (*node.left.type.tiles, *node.right.type.tiles)
         )
@@ -205,12 +205,13 @@ def _split(tensor: ir.Tensor, arg: TensorArg) -> tuple[tuple[tuple[Extent, ...],
     return tuple(groups)
 
 
+@lru_cache(maxsize=1024)
 def static_axes(kernel: ir.Kernel) -> tuple[tuple[str, int], ...]:
     """The tensor dimensions, as (parameter, declared axis), whose sizes must be known at compile time:
     those that a block, a `let`, a `whole` or a compile-time condition depends on. For `R...` it
     stands for every leading size."""
     roots: list[ir.Node] = [let.value for let in kernel.lets]
-    for node in ir.walk(kernel):
+    for node in kernel.nodes:
         match node:
             case ir.Whole(tile=tile):
                 roots.append(tile.stop)

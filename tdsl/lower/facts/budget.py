@@ -142,14 +142,14 @@ def _bits(specialization: Specialization, candidate: BoundCandidate, type_: ir.T
 
 def _tiles(kernel: ir.Kernel) -> Iterator[ir.Tile]:
     yield from (tile for tile in kernel.grid if not tile.scalar)
-    for node in ir.walk(kernel):
+    for node in kernel.nodes:
         if isinstance(node, ir.For) and not node.tile.scalar:
             yield node.tile
 
 
 def _product_loops(kernel: ir.Kernel) -> Iterator[tuple[list[ir.Dot], list[ir.Load]]]:
     """Of each innermost loop with products in it: those, and the loads in it that reach one."""
-    for loop in ir.walk(kernel):
+    for loop in kernel.nodes:
         if not isinstance(loop, ir.For):
             continue
         inner = [node for node in ir.walk(loop) if isinstance(node, ir.For) and node is not loop]
@@ -180,7 +180,7 @@ def _product_loops(kernel: ir.Kernel) -> Iterator[tuple[list[ir.Dot], list[ir.Lo
 
 def _live_together(kernel: ir.Kernel) -> Iterator[list[ir.Type]]:
     """Types of values that are in registers at one time, for sure."""
-    for node in ir.walk(kernel):
+    for node in kernel.nodes:
         match node:
             case ir.For():
                 inside = [item for item in ir.walk(node) if isinstance(item, ir.Assign)]

@@ -44,7 +44,7 @@ class Intervals:
 
     def overflow(self) -> bool:
         """Whether some arithmetic on indices may pass 32 bits, or meets a number that does."""
-        for node in ir.walk(self.specialization.kernel):
+        for node in self.specialization.kernel.nodes:
             if not isinstance(node, _ARITHMETIC):
                 continue
             operands = [each for each in ir.children(node) if isinstance(each, ir.Expr)]

@@ -111,7 +111,7 @@ class Specialization(BoundKernel):
         parts = candidate.option("epilogue_subtile")
         if parts == 1:
             return 1
-        stores = (node for node in ir.walk(self.kernel) if isinstance(node, ir.Store))
+        stores = (node for node in self.kernel.nodes if isinstance(node, ir.Store))
         lanes = (self.block(store.tiles[-1], candidate) for store in stores if len(store.tiles) > 1)
         return min(parts, min(lanes, default=1))
 
@@ -207,6 +207,6 @@ def has_tma(candidate: BoundCandidate) -> bool:
 
 def _tiles(kernel: ir.Kernel) -> Iterator[ir.Tile]:
     yield from kernel.grid
-    for node in ir.walk(kernel):
+    for node in kernel.nodes:
         if isinstance(node, ir.For | ir.Whole):
             yield node.tile

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from torch import fx
 
 from tdsl import ir
@@ -248,17 +249,24 @@ def _origins(node: BaseSchedulerNode) -> list[fx.Node]:
 
 
 def _named(readers: Iterable[BaseSchedulerNode | OutputNode]) -> str:
-    """Who they are, as a sentence."""
+    """What they call, as a sentence that is the same for each layer of a model."""
     names: dict[str, None] = {}
     for reader in readers:
         if isinstance(reader, OutputNode):
             return "the graph returns it"
-        names |= dict.fromkeys(origin.name for origin in _origins(reader)[-1:])
+        names |= dict.fromkeys(_operator_name(origin) for origin in _origins(reader)[-1:])
     return f"it is also read by {' and '.join(list(names)[:3]) or 'others'}"
 
 
+def _operator_name(node: fx.Node) -> str:
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target.overloadpacket).rpartition(".")[2]
+    return getattr(target, "__name__", None) or str(target)
+
+
 def _store_span(call: TemplateCall, param: str) -> Span:
-    for node in ir.walk(call.kernel):
+    for node in call.kernel.nodes:
         if isinstance(node, ir.Store | ir.Accumulate) and node.param == param:
             return node.span
     raise AssertionError(f"{param} is stored somewhere")

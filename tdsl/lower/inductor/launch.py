@@ -24,7 +24,7 @@ from tdsl import ir
 from tdsl.lower.emit.fused import Written
 from tdsl.lower.emit.text import constexpr
 from tdsl.lower.emit.triton import Line, LoadSlot, StoreSlot, TritonSource
-from tdsl.lower.facts.binding import Binding, TensorArg
+from tdsl.lower.facts.binding import Binding, TensorArg, exact
 from tdsl.lower.facts.candidates import Budget
 from tdsl.lower.facts.extents import evaluate
 from tdsl.lower.inductor import dtypes
@@ -49,7 +49,7 @@ def launch(
         if isinstance(param, ir.Tensor) and arguments[param.name] is not None
     }
     device = next(iter(tensors.values())).device
-    accumulated = {node.param for node in ir.walk(kernel) if isinstance(node, ir.Accumulate)}
+    accumulated = {node.param for node in kernel.nodes if isinstance(node, ir.Accumulate)}
     outputs = []
     for output, info in zip(kernel.outputs, resolution.outputs, strict=True):
         make = torch.zeros if output.name in accumulated else torch.empty
@@ -125,8 +125,8 @@ class _EagerCall:
             kernel.name,
             tuple(self.tensors.items()),
             tuple((value % ALIGNMENT == 0, value >= INDEX_LIMIT) for value in self.values),
-            tuple((name, type(value), value) for name, value in self.scalars.items()),
-            tuple((name, type(value), value) for name, value in self.consts.items()),
+            exact(self.scalars),
+            exact(self.consts),
             self.aligned,
             self.index_dtype,
             f32_precision,

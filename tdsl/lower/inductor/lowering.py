@@ -72,7 +72,7 @@ def lower_call(
     if all(config.grid == 0 for config in source.configs):
         return [_full(result.layout, 0) for result in results]
     # An `inout` tensor that is stored and never loaded: what was there need not be computed.
-    read = {node.param for node in ir.walk(kernel) if isinstance(node, ir.Load)}
+    read = {node.param for node in kernel.nodes if isinstance(node, ir.Load)}
     read |= {name for name in nodes if name not in {param.name for param in inout}}
     call = TemplateCall(
         kernel=kernel,

@@ -51,6 +51,7 @@ from tdsl.lower.inductor.fusion.placement import Placement, place
 from tdsl.refusal import Reason
 
 _works: WeakKeyDictionary[BaseSchedulerNode, tuple[object, object, Work]] = WeakKeyDictionary()
+_efforts: WeakKeyDictionary[BaseSchedulerNode, tuple[tuple[Work, ...], Effort]] = WeakKeyDictionary()
 _calls: WeakKeyDictionary[BaseSchedulerNode, Call] = WeakKeyDictionary()
 # Of each call, by the works around it.
 _placements: WeakKeyDictionary[Call, dict[Any, Placement | Reason]] = WeakKeyDictionary()
@@ -133,7 +134,7 @@ def _call(node: BaseSchedulerNode) -> Call:
             if mine != its
         },
         subtiled=SUBTILES in dict(call.source.configs[0].constants),
-        multiplies=any(isinstance(part, ir.Dot) for part in ir.walk(call.kernel)),
+        multiplies=any(isinstance(part, ir.Dot) for part in call.kernel.nodes),
         moved=sum(size_hint(sympy_product(layout.size)) * layout.dtype.itemsize for layout in layouts),
         sizes=V.graph.sizevars,
     )
@@ -279,6 +280,14 @@ _NOT_IN_THE_INTERPRETER = {torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.f
 
 def record_effort(node: BaseSchedulerNode) -> Effort:
     """What pointwise work costs, of one node or of several that are fused."""
+    works = tuple(map(record_work, node.get_nodes()))
+    kept = _efforts.get(node)
+    if kept is None or kept[0] != works:
+        kept = _efforts[node] = works, _effort(node)
+    return kept[1]
+
+
+def _effort(node: BaseSchedulerNode) -> Effort:
     parts = [part for part in node.get_nodes() if isinstance(part, SchedulerNode)]
     operations: Counter[str] = Counter()
     traffic: dict[str, int] = {}

@@ -44,25 +44,30 @@ def runs_without_python() -> bool:
 
 def accumulates(kernel: Kernel) -> bool:
     """Whether programs add to one element, in the order in which they happen to come."""
-    return any(isinstance(node, ir.Accumulate) for node in ir.walk(kernel))
+    return any(isinstance(node, ir.Accumulate) for node in kernel.nodes)
 
 
-def register_operator(op: torch._ops.OpOverload, kernel: Kernel, reference: GraphReference) -> None:
-    """Makes the compiler know `op`. `reference` takes the arguments of a call in a graph and returns what
-    the call is instead, or NotImplemented."""
+def register_operator(
+    op: torch._ops.OpOverload, kernel: Callable[[], Kernel], reference: GraphReference
+) -> None:
+    """Makes the compiler know `op`. `kernel` returns what its template is when a call is lowered. `reference` takes the
+    arguments of a call in a graph and returns what the call is instead, or NotImplemented."""
     fallback = fallback_handler(op, add_to_fallback_set=False)
     lower = _lowering(op, kernel, fallback) if _extend() else fallback
     register_lowering(op, type_promotion_kind=None)(lower)
     register_decomposition(op, lambda *args: reference(args))
 
 
-def _lowering(op: torch._ops.OpOverload, kernel: Kernel, fallback: Callable[..., Any]) -> Callable[..., Any]:
+def _lowering(
+    op: torch._ops.OpOverload, current: Callable[[], Kernel], fallback: Callable[..., Any]
+) -> Callable[..., Any]:
     from tdsl.lower.inductor import lowering
     from tdsl.lower.inductor.compat.names import V
 
     defaults = {argument.name: argument.default_value for argument in op._schema.arguments}
 
     def lower(*args: Any, **kwargs: Any) -> Any:
+        kernel = current()
         arguments = {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}
         devices = [box.get_device() for param, box in _boxes(kernel, arguments)]
         if devices[0].type == "cpu" and (not interpreted() or V.graph.cpp_wrapper):

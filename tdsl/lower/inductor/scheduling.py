@@ -32,6 +32,7 @@ from tdsl.lower.inductor.explanation import obstacle, record_refusals
 from tdsl.lower.inductor.passes.loops import prepare_round
 from tdsl.lower.inductor.passes.reinplacing import Reinplacing
 from tdsl.lower.inductor.recording import is_call
+from tdsl.refusal import Refusal, grouped
 
 
 class TemplateScheduling:
@@ -40,6 +41,7 @@ class TemplateScheduling:
     def __init__(self, scheduler: Any) -> None:
         super().__init__(scheduler)  # type: ignore[call-arg]
         self._templates: TritonScheduling = _TritonScheduling(scheduler)
+        self._said: set[Any] = set()  # of what was kept out of kernels of this graph
         if scheduler is not None:
             keep_templates_from_inversion(scheduler)
             before_each_round(scheduler, prepare_round)
@@ -96,13 +98,23 @@ class TemplateScheduling:
                 kernel, render, template_node, epilogue_nodes, prologue_nodes
             )
         self._templates.codegen_comment([*prologue_nodes, template_node, *epilogue_nodes], kernel.kernel_name)
-        for refusal in record_refusals(template_node, epilogue_nodes, prologue_nodes):
-            V.graph.wrapper_code.make_comment(f"{V.graph.wrapper_code.comment} tdsl: {refusal}")
+        self._comment(grouped(record_refusals(template_node, epilogue_nodes, prologue_nodes)))
         kernel.call_kernel(kernel.kernel_name, call)
         V.graph.removed_buffers |= kernel.removed_buffers
         V.graph.inplaced_to_remove |= kernel.inplaced_to_remove
         self.free_buffers_in_scheduler()  # type: ignore[attr-defined]
         return None
+
+    def _comment(self, refusals: Sequence[Refusal]) -> None:
+        """Writes each into the generated code, once in a graph; what was written above is named."""
+        mark = f"{V.graph.wrapper_code.comment} tdsl:"
+        for refusal in refusals:
+            if refusal.sort not in self._said:
+                V.graph.wrapper_code.make_comment(f"{mark} {refusal}")
+        if again := [refusal for refusal in refusals if refusal.sort in self._said]:
+            named = ", ".join(refusal.brief for refusal in again)
+            V.graph.wrapper_code.make_comment(f"{mark} as said above, {named}")
+        self._said.update(refusal.sort for refusal in refusals)
 
 
 class _TritonScheduling(TritonScheduling):

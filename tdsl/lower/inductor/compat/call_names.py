@@ -32,8 +32,8 @@ from torch._inductor import decomposition
 # Compile workers, and the table of what they have been asked for.
 from torch._inductor.async_compile import AsyncCompile, CompiledTritonKernels
 
-# Loads a module from its text, through Inductor's cache on disk.
-from torch._inductor.codecache import PyCodeCache
+# What a compiled graph is kept under; and loads a module from its text, through Inductor's cache on disk.
+from torch._inductor.codecache import FxGraphHashDetails, PyCodeCache
 
 # What Inductor tells Triton of every kernel.
 from torch._inductor.codegen.triton import TritonKernel
@@ -60,6 +60,7 @@ if torch.distributed.is_available():
     from torch.distributed.tensor import DTensor, Replicate, Shard
     from torch.distributed.tensor._op_schema import OpSchema, OpStrategy, RuntimeSchemaInfo
     from torch.distributed.tensor._ops.utils import expand_to_full_mesh_op_strategy
+    from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 
 def raw_stream(device: torch.device) -> int:
@@ -172,6 +173,47 @@ def register_sharding(
     DTensor._op_dispatcher.sharding_propagator.register_op_strategy(
         op, strategy, RuntimeSchemaInfo(static_argnum=0)
     )
+
+
+def register_autocast(
+    library: torch.library.Library,
+    op: torch._ops.OpOverload,
+    name: str,
+    cast: Callable[[Sequence[Any], str], Sequence[Any]],
+) -> None:
+    """Makes calls of `op` under autocast, on a CPU and a GPU, calls with the arguments that `cast(args, device)` returns. The
+    public `torch.library.register_autocast` knows no dtype but one that is fixed. `name`: in the library."""
+
+    def register(device: str) -> None:
+        key = getattr(torch._C.DispatchKey, "Autocast" + torch._C._dispatch_key_for_device(device))
+
+        def call(*args: Any) -> Any:
+            with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
+                return op(*cast(args, device))
+
+        op.py_impl(key)(call)
+        library.impl(name, call, key.name)
+
+    for device in ("cpu", "cuda"):
+        register(device)
+
+
+def forget_shardings() -> None:
+    """Makes DTensor ask again how calls may be split."""
+    if torch.distributed.is_available():
+        _clear_sharding_prop_cache()
+
+
+def is_operator(name: str) -> bool:
+    """Whether an operator is registered under a name such as 'mylib::matmul', with any overload."""
+    return bool(torch._C._jit_get_schemas_for_operator(name))
+
+
+def saved_graph_reader() -> Any:
+    """The class that reads a graph of `torch.export.load`; it is slow to import."""
+    from torch._export.serde.serialize import GraphModuleDeserializer
+
+    return GraphModuleDeserializer
 
 
 __all__ = [name for name in dir() if not name.startswith("_") and name != "annotations"]

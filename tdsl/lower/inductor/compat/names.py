@@ -148,7 +148,10 @@ def size_hint(expr: sympy.Expr) -> int:
 
 def fits_in_32_bits(number: sympy.Expr | int) -> bool:
     """Whether a number of elements fits in 32 bits; if it does now, the graph is guarded to keep it so."""
-    return bool(TritonScheduling.can_use_32bit_indexing(sympy.sympify(number), []))
+    number = sympy.sympify(number)
+    if number.is_Integer and number < 2**31:
+        return True  # Inductor's answer, too, which takes it a while
+    return bool(TritonScheduling.can_use_32bit_indexing(number, []))
 
 
 def outputs_that_are(*kinds: OutputType) -> set[int]:
