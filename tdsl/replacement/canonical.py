@@ -28,6 +28,34 @@ _COMPARISONS = {
     "eq": ("eq", False),
     "ne": ("ne", False),
 }
+# What PyTorch's decompositions call of its primitive operators, where those are as ATen's of that name.
+PRIMS = frozenset(
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "pow",
+        "where",
+        "sum",
+        "prod",
+        "amax",
+        "amin",
+        "var",
+        "broadcast_in_dim",
+        "convert_element_type",
+        "squeeze",
+        "maximum",
+        "minimum",
+        "erf",
+        "tanh",
+    ]
+)
 _OTHER_NAMES = {"maximum": "max", "minimum": "min", "special_erf": "erf", "absolute": "abs"}
 
 
@@ -112,6 +140,13 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
         case "_reshape_alias" | "view" | "_unsafe_view" | "reshape" | "unsqueeze" | "squeeze" | "flatten":
             # `view` of another dtype reads the same bits.
             return terms.view(args[0], shape) if args[0].dtype == dtype else None
+        case "broadcast_in_dim":
+            ones = [1] * len(shape)
+            for at, dim in enumerate(args[2]):
+                ones[dim] = args[0].shape[at]
+            return terms.fit(terms.view(args[0], tuple(ones)), shape)
+        case "var" if len(args) > 2 and isinstance(args[2], int | float):
+            return _var(terms, args[0], args[1], args[2], made)
         case "expand":
             return terms.fit(args[0], shape)
         case "permute":
@@ -215,6 +250,19 @@ def _mean(terms: Terms, args: Sequence[Any], kwargs: dict[str, Any], made: Made)
     for dim in dims:
         count = count * operand.shape[dim]
     return terms.mul([(total, 1), (count, -1)], shape, dtype)
+
+
+def _var(terms: Terms, x: Term, dims: Sequence[int], correction: float, made: Made) -> Term:
+    shape, dtype = made
+    count: Any = 1
+    for dim in dims:
+        count = count * x.shape[dim]
+    total = terms.reduce("sum", x, dims, keepdim=True, dtype=dtype)
+    mean = terms.mul([(total, 1), (count, -1)], total.shape, dtype)
+    centred = terms.add([(x, 1), (mean, -1)], x.shape, dtype)
+    squares = terms.mul([(centred, 2)], x.shape, dtype)
+    found = terms.reduce("sum", squares, dims, keepdim=False, dtype=dtype)
+    return terms.mul([(found, 1), (count - correction, -1)], shape, dtype)
 
 
 def _common(args: Sequence[Any]) -> torch.dtype:

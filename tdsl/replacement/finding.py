@@ -18,7 +18,7 @@ from tdsl.replacement import patterns
 from tdsl.replacement.patterns import Attempt, Comparison, Kind, Pattern
 from tdsl.replacement.recording import Reading, Recorder, Value
 from tdsl.replacement.rewriting import Match
-from tdsl.replacement.terms import REDUCTIONS, Term, Terms, shown
+from tdsl.replacement.terms import REDUCTIONS, Term, Terms, parts, shown
 
 MOST_PROOFS = 8  # at one place
 NEAR = 0.6  # so much of a reference has to be there for what is left to be worth a word
@@ -110,6 +110,9 @@ class Finding:
         for value in reversed(values):
             if value.made_by is not None and value not in self._taken and not _is_view(value):
                 self._try(value)
+        for each in wanted:
+            if not any(found.wanted is each for found in self.found):
+                self.found += self._begun(each)
         # What is a multiple, or a view, of what was replaced is not near to it.
         cores = {
             patterns.core(self.terms, each.term)
@@ -186,6 +189,30 @@ class Finding:
                             share=share,
                             term=term,
                         )
+
+    def _begun(self, wanted: Wanted) -> Iterator[Found]:
+        """Where a graph begins as a reference does, with its last reduction or product, and goes on otherwise."""
+        for key, pattern in list(self._patterns.items()):
+            if key[0] is not wanted or pattern is None:
+                continue
+            begun = next((term for term in _inner(pattern.roots[0]) if term.op in _HEAVY), None)
+            if begun is None:
+                continue
+            for value in self.recorder.values:
+                term = patterns.core(self.terms, value.term)
+                if value.made_by is None or _is_view(value) or value in self._taken or term.op != begun.op:
+                    continue
+                if next(Comparison(pattern, self._alike, self.terms).bindings(begun, term), None) is None:
+                    continue
+                last = value
+                for _ in range(patterns.size_of(pattern.roots[0])):
+                    readers = [reader for reader in self._readers.get(last, ()) if reader is not None]
+                    last = readers[0] if len(readers) == 1 else last
+                why = f"the reference has {shown(pattern.roots[0], 5)} where the graph has {shown(last.term, 5)}"
+                yield Found(
+                    wanted=wanted, spelling=key[1].name, node=self.reading.nodes[last.at], why=why, share=NEAR
+                )
+                return
 
     def _pattern(
         self, wanted: Wanted, spelling: Spelling, kind: Kind, device: torch.device
@@ -354,6 +381,17 @@ class Finding:
 
 def _bare(term: Term) -> Term:
     return term.args[0] if term.op == "view" else term
+
+
+def _inner(root: Term) -> Iterator[Term]:
+    """A term, and those within it, from the outside in."""
+    todo, seen = [root], {root}
+    while todo:
+        term = todo.pop(0)
+        yield term
+        new = [part for part in parts(term) if part not in seen]
+        seen.update(new)
+        todo += new
 
 
 def _used(value: Value) -> list[Value]:

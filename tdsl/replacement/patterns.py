@@ -148,6 +148,24 @@ def read(
     device: torch.device,
 ) -> Pattern | None:
     """`function` on made-up tensors of a kind; None where it cannot be run on them."""
+    for others in (False, True):
+        found = _read(kernel, function, kind, terms, fake_mode, device, leading=others)
+        if found is not None or not kind.ranks:
+            return found
+    return None
+
+
+def _read(
+    kernel: ir.Kernel,
+    function: Callable[..., Any],
+    kind: Kind,
+    terms: Terms,
+    fake_mode: Any,
+    device: torch.device,
+    *,
+    leading: bool,
+) -> Pattern | None:
+    """`leading`: what `R...` stands for is as large as the first dimensions of the first output."""
     names = iter(SIZES)
     sizes = dict(kind.sizes)
     dims = {name: sizes.get(name) or next(names) for name in kernel.dims if name not in dict(kind.ranks)}
@@ -156,6 +174,11 @@ def read(
         name: tuple(sizes.get(f"{name}.{at}") or next(names) for at in range(rank))
         for name, rank in ranks.items()
     }
+    if leading:
+        first = [dims.get(dim.name, 1) for dim in kernel.outputs[0].dims if isinstance(dim, ir.DimRef)]
+        rest = {
+            name: tuple(first[: len(its)]) if len(its) <= len(first) else its for name, its in rest.items()
+        }
     params: dict[Term, str] = {}
     numbers: dict[str, Any] = {}
     consts = dict(kind.consts)
@@ -373,10 +396,17 @@ class Comparison:
                 yield from self._solve(rest, binding)
             return
         (term, number), others = mine[0], mine[1:]
+        name = self.pattern.params.get(term)
+        bound = binding.get(name) if name is not None else None
+        if bound is not None and bound.op == whole.op and len(bound.args[1]) > 1:
+            left = _without(its, bound.args[1], number, whole.op)
+            if left is not None:
+                yield from self._pair(whole, others, left, rest, binding)
+                return
         if not others and len(its) > 1:
-            if term in self.pattern.params and number == 1:
+            if name is not None and all(_divides(number, each) for _, each in its):
                 make = self.terms.add if whole.op == "add" else self.terms.mul
-                several = make(list(its), its[0][0].shape, whole.dtype)
+                several = make([(t, _quotient(n, number)) for t, n in its], its[0][0].shape, whole.dtype)
                 yield from self._solve([*rest, (term, several)], binding)
             else:
                 self._differ(whole, "more operands", len(binding))
@@ -402,6 +432,31 @@ class Comparison:
     def _differ(self, mine: Any, its: Any, matched: int) -> None:
         if matched + 1 >= self.attempt.matched or not self.attempt.difference:
             self.attempt.difference = f"the reference has {shown(mine)} where the graph has {shown(its)}"
+
+
+def _divides(number: Any, other: Any) -> bool:
+    return number == 1 or (isinstance(number, int) and isinstance(other, int) and other % number == 0)
+
+
+def _quotient(other: Any, number: Any) -> Any:
+    return other if number == 1 else other // number
+
+
+def _without(
+    its: Sequence[tuple[Any, Any]], parts: Sequence[tuple[Any, Any]], number: Any, op: str
+) -> list[tuple[Any, Any]] | None:
+    """What is left of a sum or a product without another, times `number` or to the power of it; None if it is not all
+    there."""
+    left = dict(its)
+    for term, each in parts:
+        if term not in left:
+            return None
+        rest = left.pop(term) - each * number
+        if rest != 0:
+            if op == "add":
+                return None
+            left[term] = rest
+    return list(left.items())
 
 
 def _solved(mine: Any, number: Any, its: Any) -> Any:

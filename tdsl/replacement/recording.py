@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from tdsl.replacement.canonical import part_of, term_of
+from tdsl.replacement.canonical import PRIMS, part_of, term_of
 from tdsl.replacement.decompositions import DECOMPOSITIONS
 from tdsl.replacement.terms import Term, Terms
 
@@ -131,14 +131,18 @@ class Recorder(TorchDispatchMode):
     def _term(self, func: Any, args: Any, kwargs: Any, made: torch.Tensor, item: int | None) -> Term:
         if torch.Tag.nondeterministic_seeded in func.tags or made.layout != torch.strided:
             return self.opaque(made)
-        packet, _, overload = str(func).removeprefix("aten.").partition(".")
+        packet, overload = str(func).removeprefix("aten.").rsplit(".", 1)
         terms_args, terms_kwargs = tree_map(self._argument, (tuple(args), dict(kwargs)))
         shape, dtype = self.terms.shape(made.shape), made.dtype
         if func.namespace == "aten" and item is not None:
             found = part_of(self.terms, packet, terms_args, item, (shape, dtype))
             if found is not None:
                 return found
-        if func.namespace == "aten" and item is None:
+        known = func.namespace == "aten" or (
+            func.namespace == "prims" and func.__name__.partition(".")[0] in PRIMS
+        )
+        if known and item is None:
+            packet = packet.removeprefix("prims.")
             # Arguments by name and by place are the same.
             names = [argument.name for argument in func._schema.arguments if not argument.kwarg_only]
             placed = list(terms_args)

@@ -230,10 +230,11 @@ def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -
     reading = Reading(module, recorder, fake_mode)
     try:
         reading.read()
-    except Exception as error:  # what cannot be read is left as it is
-        _log.info("a graph could not be read: %s: %s", type(error).__name__, error)
+        found = Finding(reading, wanted).found
+    except Exception as error:
+        message = f"a graph is left as it is, for it could not be searched: {type(error).__name__}: {error}"
+        warnings.warn(message, stacklevel=2)
         return []
-    found = Finding(reading, wanted).found
     matches = [each.match for each in found if each.match is not None]
     if not matches:
         return found

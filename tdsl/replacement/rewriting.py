@@ -45,6 +45,11 @@ class Rewriting:
         self.graph: fx.Graph = reading.module.graph  # type: ignore[assignment]
         self.returned = _leaves(reading.nodes[-1])
         self.node_of = dict(reading.node_of)
+        self._order = {node: at for at, node in enumerate(reading.nodes)}
+        self._holding: dict[int, list[fx.Node]] = {}
+        for node, result in reading.results.items():
+            if isinstance(result, torch.Tensor):
+                self._holding.setdefault(id(result), []).append(node)
         self.added: list[fx.Node] = []
         self._moved: list[tuple[fx.Node, fx.Node, list[fx.Node]]] = []  # old, new, who reads it
         self._by_term: dict[Term, list[Value]] = {}
@@ -130,7 +135,7 @@ class Rewriting:
         return node
 
     def _place(self, node: fx.Node) -> int:
-        return self.reading.nodes.index(node)
+        return self._order[node]
 
     def _again(self, value: Value, made: dict[Value, fx.Node]) -> fx.Node | None:
         """The node of a value, made anew where it depends on what was replaced; None where it does not."""
@@ -174,9 +179,10 @@ class Rewriting:
         """The node of a value, before the place where the call is written."""
         if value.written is not None and value.written < self._at:
             raise CannotWriteError("one of its arguments is written to before the call")
-        node = self.node_of.get(value)
-        if node is not None:
-            return node
+        for node in (self.node_of.get(value), *self._holding.get(id(value.tensor), ())):
+            # A node may give a tensor that others gave before, such as a cast to the dtype that it has.
+            if node is not None and self._order.get(node, -1) < self._at:
+                return node
         if value.made_by is None:
             raise CannotWriteError("one of its arguments is no tensor of the graph")
         self.node_of[value] = self._call(value)

@@ -215,6 +215,8 @@ class Terms:
 
         def collect(part: Any, factor: Number) -> None:
             nonlocal number
+            if isinstance(part, Term):
+                part = self._view_inside(part, "add")
             if not isinstance(part, Term):
                 number = number + part * factor
             elif part.op == "add" and part.dtype == dtype:
@@ -234,8 +236,22 @@ class Terms:
         shape = _broadcast([term.shape for term in found])
         return self.make("add", (_number(number), tuple((t, _number(f)) for t, f in entries)), shape, dtype)
 
+    def _view_inside(self, term: Term, op: str) -> Term:
+        """A view of a sum or a product as one of views, where each part has its shape."""
+        if term.op != "view" or term.args[0].op != op or term.args[0].dtype != term.dtype:
+            return term
+        (inner,) = term.args
+        number, parts = inner.args
+        if any(part.shape != inner.shape for part, _ in parts):
+            return term
+        viewed = tuple(sorted(((self.view(part, term.shape), n) for part, n in parts), key=lambda e: e[0].id))
+        return self.make(op, (number, viewed), term.shape, term.dtype)
+
     def coefficient(self, term: Term) -> tuple[Number, Term]:
         """A term as a number times another."""
+        if term.op == "view":
+            number, inner = self.coefficient(term.args[0])
+            return number, self.view(inner, term.shape)
         if term.op == "mul" and _number(term.args[0]) != 1:
             number, factors = term.args
             return number, self._product(list(factors), term.shape, term.dtype)
@@ -247,6 +263,8 @@ class Terms:
 
         def collect(part: Any, power: Number) -> None:
             nonlocal number
+            if isinstance(part, Term):
+                part = self._view_inside(part, "mul")
             if not isinstance(part, Term):
                 number = number * (part**power if part != 0 or power > 0 else math.inf)
                 return
