@@ -196,6 +196,11 @@ class Template:
         return self._differentiate(function, saves)
 
     @property
+    def casts(self) -> bool:
+        """Whether autocast casts the arguments of a call."""
+        return self._autocast is not None
+
+    @property
     def defaults(self) -> Mapping[str, Any]:
         """The parameters that may be left out, and what they are then."""
         return self._defaults

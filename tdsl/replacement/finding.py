@@ -59,6 +59,7 @@ class Wanted:
     op: torch._ops.OpOverload
     spellings: Sequence[Spelling]
     defaults: Mapping[str, Any]
+    casts: bool  # whether autocast would cast its arguments
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -295,6 +296,10 @@ class Finding:
         roots = [self._root(result) if at != index else value for at, result in enumerate(results)]
         at = min(root.at for root in roots if root is not None)
         match = Match(op=wanted.op, arguments=arguments, roots=tuple(roots), at=at)
+        if wanted.casts and self.reading.casting[at]:
+            return near(
+                "autocast is on there, and would cast the arguments of a template that has 'autocast='"
+            )
         if any(root.at in self.recorder.writing for root in roots if root is not None):
             return near("what it is a part of writes to its arguments")
         if (escaped := self._escaping(match)) is not None:

@@ -201,6 +201,7 @@ class Reading(fx.Interpreter):
         self.node_of: dict[Value, fx.Node] = {}  # the node whose result a value is
         self.numbers: dict[Any, fx.Node] = {}  # the node that is a number which is not known yet
         self.unread: dict[fx.Node, str] = {}  # what could not be run, and why
+        self.casting: list[bool] = []  # of each node, whether autocast is on
         self.used: list[Value] = []  # by what could not be run
         self._entered = ExitStack()
 
@@ -209,6 +210,7 @@ class Reading(fx.Interpreter):
         with self.switching(), recording(self.recorder, self.fake_mode):
             for at, node in enumerate(self.nodes):
                 self.recorder.at = at
+                self.casting.append(any(map(torch.is_autocast_enabled, ("cpu", "cuda"))))
                 if node.op == "output":
                     continue
                 result = self.results[node] = self.env[node] = self._result(node)

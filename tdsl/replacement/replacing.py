@@ -211,6 +211,7 @@ def _wanted(template: Template) -> Wanted:
         op=template.op,
         spellings=[Spelling(name=getattr(each, "__name__", str(each)), function=each) for each in spellings],
         defaults=template.defaults,
+        casts=template.casts,
     )
 
 

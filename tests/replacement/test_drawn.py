@@ -205,8 +205,12 @@ def run(seed, dynamic):
 
     torch._dynamo.reset()
     expected = program(*inputs(seed))
-    exec(drawn.text.replace(".half().float()", ".half().double()").replace(".float()", ".double()"), namespace)
-    exact = namespace["program"](*(each.double() if each.is_floating_point() else each for each in inputs(seed)))
+    exec(
+        drawn.text.replace(".half().float()", ".half().double()").replace(".float()", ".double()"), namespace
+    )
+    exact = namespace["program"](
+        *(each.double() if each.is_floating_point() else each for each in inputs(seed))
+    )
     got = torch.compile(program, backend=backend, fullgraph=True, dynamic=dynamic)(*inputs(seed))
     for its, want, true in zip(got, expected, exact, strict=True):
         error = (want.double() - true).abs().nan_to_num(0, 0, 0)

@@ -346,6 +346,23 @@ def test_under_autocast():
     torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
 
 
+def test_a_template_that_autocast_would_cast():
+    source = (EXAMPLES / "rms_norm" / "rms_norm.tdsl").read_text()
+
+    @tdsl.template(source=source, name="rms_norm", autocast="lower")
+    def norm(x, w, eps):
+        v = x.float()
+        return (v * torch.rsqrt(v.square().mean(-1, keepdim=True) + eps) * w).to(x.dtype)
+
+    def program(x, w):
+        with torch.autocast("cpu", torch.bfloat16):
+            return norm.reference(x, w, 1e-6)
+
+    assert replaced(program, *norm_inputs(), templates=[norm]) == 0
+    assert "autocast is on there" in str(tdsl.replacements()[-1].why)
+    assert replaced(program, *norm_inputs()) == 1
+
+
 class Block(nn.Module):
     def __init__(self, width):
         super().__init__()
