@@ -179,7 +179,8 @@ class Rewriting:
         """The node of a value, before the place where the call is written."""
         if value.written is not None and value.written < self._at:
             raise CannotWriteError("one of its arguments is written to before the call")
-        for node in (self.node_of.get(value), *self._holding.get(id(value.tensor), ())):
+        nodes: list[fx.Node | None] = [self.node_of.get(value), *self._holding.get(id(value.tensor), ())]
+        for node in nodes:
             # A node may give a tensor that others gave before, such as a cast to the dtype that it has.
             if node is not None and self._order.get(node, -1) < self._at:
                 return node

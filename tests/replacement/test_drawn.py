@@ -133,7 +133,7 @@ class Draw:
     def loss(self):
         x = self.one()
         reduction = self.rng.choice(["none", "mean", "sum"])
-        loss = self.part(f"F.cross_entropy({x}.view(-1, {N}), target, reduction='{reduction}')")
+        loss = self.part(f"F.cross_entropy({x}.reshape(-1, {N}), target, reduction='{reduction}')")
         self.new(f"{self.one()} + {loss}.sum()")
 
     def work(self):
