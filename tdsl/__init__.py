@@ -14,8 +14,21 @@ from tdsl.version import __version__
 
 if TYPE_CHECKING:
     from tdsl.api import Template, template
+    from tdsl.replacement.replacing import Replacement, replacements, replacing
+    from tdsl.replacement.swapping import swap
 
-__all__ = ["Refusal", "TdslError", "Template", "__version__", "refusals", "template"]
+__all__ = [
+    "Refusal",
+    "Replacement",
+    "TdslError",
+    "Template",
+    "__version__",
+    "refusals",
+    "replacements",
+    "replacing",
+    "swap",
+    "template",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -23,6 +36,14 @@ def __getattr__(name: str) -> object:
         from tdsl import api
 
         return getattr(api, name)
+    if name in ("Replacement", "replacements", "replacing"):
+        from tdsl.replacement import replacing
+
+        return getattr(replacing, name)
+    if name == "swap":
+        from tdsl.replacement.swapping import swap
+
+        return swap
     raise AttributeError(f"module 'tdsl' has no attribute {name!r}")
 
 

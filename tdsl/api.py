@@ -37,6 +37,7 @@ from tdsl.signature import shown, wanted
 from tdsl.source import Source
 
 BackwardFunction = TypeVar("BackwardFunction", bound=Callable[..., Any])
+Spelling = TypeVar("Spelling", bound=Callable[..., Any])
 
 
 def template(
@@ -47,12 +48,14 @@ def template(
     op: str | None = None,
     version: int | None = None,
     autocast: str | torch.dtype | None = None,
+    replaces: bool = False,
 ) -> Callable[[Reference], Template]:
     """Makes an operator of the template in the file `path`, or in the text `source`.
 
     A relative path is beside the module of the decorated function. `name` is the template's name in the
     file, the function's own unless given. The function's parameters are the template's, by name and in
     order; its body is the reference: what the template means, in PyTorch, or `...` (or `pass`) for none.
+    `replaces`: `tdsl.replacing()` puts it where a model does what the reference means.
 
     `op` is a name for the operator, such as "mylib::matmul", that stays when the template is edited: a program that
     was saved with it (`torch.export.save`) loads where a module that has the template is imported. Its overload is the
@@ -91,13 +94,22 @@ def template(
         if kernel is None:
             key = (own_digest(), sys.version, text.name, text.text, wanted)
             kernel = stored(key, lambda: _load(text, wanted))
-        return Template(kernel, function, op=None if op is None else (op, version or 1), autocast=rule)
+        made = Template(kernel, function, op=None if op is None else (op, version or 1), autocast=rule)
+        if replaces:
+            _replacing[made.__module__, made.__qualname__] = made
+        return made
 
     return decorate
 
 
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*::[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("tdsl", "aten", "prim", "prims")
+_replacing: dict[tuple[str, str], Template] = {}
+
+
+def replacing_templates() -> tuple[Template, ...]:
+    """Those that were made with `replaces=True`, the latest of each name."""
+    return tuple(_replacing.values())
 
 
 class Template:
@@ -135,6 +147,7 @@ class Template:
         # PyTorch makes what it is given of these what its schema says; of tensors it does not.
         self._plain = tuple((at, kind) for at, kind in enumerate(self._kinds) if kind not in "?t")
         self._function, self._op_name, self._autocast = function, op, autocast
+        self.spellings: list[Reference] = []
         self.known = False  # by another template's reference or backward, as it is now
         self.op = self._operator(None)
         self._name, self._refusal = str(self.op), refusing_operator()
@@ -181,6 +194,30 @@ class Template:
         if function is None:
             return lambda function: self._differentiate(function, saves)
         return self._differentiate(function, saves)
+
+    @property
+    def casts(self) -> bool:
+        """Whether autocast casts the arguments of a call."""
+        return self._autocast is not None
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The parameters that may be left out, and what they are then."""
+        return self._defaults
+
+    def replaces(self, function: Spelling, /) -> Spelling:
+        """Says that `function` means the same as the template, for `tdsl.replacing` to find it in models.
+
+            @rms_norm.replaces
+            def llama_norm(x, w, eps):
+                v = x.float()
+                return w * (v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+        It takes the template's arguments in their order, and returns what the reference returns. It may round
+        elsewhere: `replacing` compares the two on random tensors, and refuses one that gives other numbers.
+        """
+        self.spellings.append(function)
+        return function
 
     def _differentiate(self, function: Any, saves: Iterable[str] | None) -> Any:
         made = Backward.of(self.template, function, saves)

@@ -53,15 +53,16 @@ ALLOWED = {
     "packaged": DATA | PASSES | {"identity"},
     "api": DATA | PASSES | {"pipeline", "identity", "autocast", "gradients", "operators", "packaged"},
     "packaging": DATA | PASSES | {"identity", "packaged", "api"},
+    "replacement": DATA | PASSES | {"identity", "operators", "api"},
     "testing": DATA | PASSES | {"pipeline", "operators"},
     "cli": DATA | PASSES | {"pipeline", "packaging", "testing"},
     "__main__": {"cli"},
-    "__init__": {"api", "diagnostics", "refusal", "version"},
+    "__init__": {"api", "diagnostics", "refusal", "replacement", "version"},
 }
 HEAVY = {"torch", "triton", "sympy"}
 MAY_BE_HEAVY = (
     *("api.py", "autocast.py", "gradients.py", "operators.py", "packaged.py", "testing.py"),
-    *("lower/inductor/", "lower/runtime/"),
+    *("lower/inductor/", "lower/runtime/", "replacement/"),
 )
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 

@@ -37,6 +37,9 @@ from torch._inductor.codecache import FxGraphHashDetails, PyCodeCache
 
 # What Inductor tells Triton of every kernel.
 from torch._inductor.codegen.triton import TritonKernel
+
+# What Inductor calls with each graph, and asks what it is for the keys of its caches.
+from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.lowering import (
     # A call of the operator itself, for where there is no kernel of ours.
     fallback_handler,
@@ -216,3 +219,15 @@ def saved_graph_reader() -> Any:
 
 
 __all__ = [name for name in dir() if not name.startswith("_") and name != "annotations"]
+
+
+# Options of Inductor's for a pass of ours over each graph before autograd, as early as the graph is known: a graph that
+# comes out of a cache is then one that was changed already.
+
+
+def inductor_options(custom: CustomGraphPass) -> dict[str, Any]:
+    """Those that have `custom` called."""
+    options: dict[str, Any] = {"pre_grad_custom_pass": custom}
+    if hasattr(inductor_config, "pre_grad_pass_timing"):
+        options["pre_grad_pass_timing"] = "early"
+    return options
