@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
+from tdsl.lower.inductor.compat.call_names import TorchDispatchMode, tree_map
 from tdsl.replacement.canonical import PRIMS, part_of, term_of
 from tdsl.replacement.decompositions import DECOMPOSITIONS
 from tdsl.replacement.terms import Term, Terms

@@ -20,6 +20,9 @@ from torch._C import _AutoDispatchBelowAutograd as below_autograd
 # Which transform of `torch.func` a call is within.
 from torch._C._functorch import TransformType
 
+# PyTorch's own ways to take an operator apart.
+from torch._decomp import get_decompositions
+
 # Switches the cache of compiled graphs off, for those who want to see the code.
 from torch._functorch import config as functorch_config
 
@@ -54,6 +57,10 @@ from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 # What a compiled program became, for those who count its kernels.
 from torch._inductor.utils import run_and_get_code
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
+
+# What is told of every call of an operator; and a nested argument's tensors, one by one.
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 # How a tensor that is spread over processes is cut, and how an operator says what cuts it can take.
 if torch.distributed.is_available():
