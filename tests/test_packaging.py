@@ -165,6 +165,7 @@ def test_a_module_becomes_a_package(tmp_path: Path, module: Path) -> None:
     assert run_sums(tmp_path, "blocked", name="whole.part") == ("False", "")
 
 
+@pytest.mark.full
 def test_what_was_changed_is_parsed(tmp_path: Path, module: Path) -> None:
     package("sums.py", "-o", "out", cwd=tmp_path)
     folder = tmp_path / "out" / "sums"
