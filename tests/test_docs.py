@@ -2,8 +2,9 @@
 
 A `tdsl` block is a whole file, named by the comment in its first line; it must be right unless its name starts
 with `wrong`. A `python` block runs with the names of those before it, and a `text` block after it is what it
-prints; one whose first line is a comment with the name of a file is that file, and is not run. A `console` block has commands of the shell and what they print. A `triton` block is the golden of the
-founding scenario. `pytest --update-golden` writes what is printed.
+prints; one whose first line is a comment with the name of a file is that file, and is not run. A `console` block has
+commands of the shell (`tdsl`, `python FILE`, `pytest`) and what they print. A `triton` block is the golden of the founding
+scenario. `pytest --update-golden` writes what is printed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
+import tdsl
 from tdsl import cli, grammar
 from tdsl.diagnostics import TdslError
 from tdsl.grammar import parser
@@ -25,7 +31,14 @@ from tdsl.pipeline import check_text
 from tdsl.types import DTYPES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/fusion.md", "docs/shipping.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/tutorial.md",
+    "docs/language.md",
+    "docs/fusion.md",
+    "docs/shipping.md",
+)
 FUSED = ROOT / "tests" / "golden" / "fused" / "relu_matmul_sigmoid_bias.txt"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -112,13 +125,38 @@ def run_console(block: Block) -> str:
     lines: list[str] = []
     for line in block.text.splitlines():
         if line.startswith("$ "):
-            command = shlex.split(line[2:])
-            assert command[0] == "tdsl", f"a console example runs tdsl, not {command[0]}"
             with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(output):
-                cli.run(command[1:])
+                match shlex.split(line[2:]):
+                    case ["tdsl", *arguments]:
+                        cli.run(arguments)
+                    case ["python", file]:
+                        run_file(file)
+                    case ["pytest", *arguments]:
+                        run_pytest(arguments)
+                    case command:
+                        raise AssertionError(f"a console example does not run {command[0]}")
             lines.append(line)
-            lines.extend(output.getvalue().splitlines())
+            lines.extend(output.getvalue().replace(f"{Path.cwd()}/", "").splitlines())
     return "\n".join(lines) + "\n"
+
+
+def run_file(file: str) -> None:
+    """`python FILE`, in this process: with modules of its own, and as if nothing had been compiled before."""
+    torch._dynamo.reset()
+    known = {*sys.modules}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tdsl.refusal, "_kept", {})
+        runpy.run_path(file, run_name="__main__")
+    for name in {*sys.modules} - known:
+        where = getattr(sys.modules[name], "__file__", None)
+        if where is not None and Path(where).parent == Path.cwd():
+            del sys.modules[name]
+
+
+def run_pytest(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(re.sub(r"in \d+\.\d+s", "in 9.99s", done.stdout), end="")
 
 
 def test_the_reference_has_each_word() -> None:
