@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
-LEXERS = {"tdsl": "python", "triton": "python"}  # that Pygments has
+LEXERS = {"tdsl": "python", "triton": "python", "helion": "python"}  # that Pygments has
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()[^()\s]+(?=\))")

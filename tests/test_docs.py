@@ -38,6 +38,9 @@ DOCUMENTS = (
     "docs/language.md",
     "docs/fusion.md",
     "docs/shipping.md",
+    "docs/limits.md",
+    "docs/from_triton.md",
+    "docs/from_helion.md",
 )
 FUSED = ROOT / "tests" / "golden" / "fused" / "relu_matmul_sigmoid_bias.txt"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
