@@ -60,7 +60,7 @@ def _questions(about: str, start: str, rows: Sequence[tuple[str, str]], end: str
 
 
 PROLOGUE = (
-    ("Is it pointwise, in Triton's words, and of no other template?", "a reduction, a library, digamma ..."),
+    ("Is it pointwise, in Triton, and of no other template?", "a reduction, a library, digamma ..."),
     ("Does the point let it in, and see all of it once?", "says 'nofuse'; a slice of it; expanded"),
     ("Does it make a new tensor?", "it writes into a tensor that exists"),
     ("Does nothing else read that?", "returned; also read by ..."),
@@ -69,7 +69,7 @@ PROLOGUE = (
     ("Can the two run at one place?", "another kernel has to run between"),
 )
 EPILOGUE = (
-    ("Is it pointwise, in Triton's words, and of no other template?", "a reduction, a library, digamma ..."),
+    ("Is it pointwise, in Triton, and of no other template?", "a reduction, a library, digamma ..."),
     ("Does the store let it in?", "says 'nofuse'; 'accumulate'"),
     ("Has it as many elements as are stored?", "it has 180 elements, and 'C' has 6300"),
     ("Are the other results that it reads at hand there?", "it needs 'm' where 'y' is stored, and ..."),
