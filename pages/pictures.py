@@ -71,7 +71,7 @@ PROLOGUE = (
 EPILOGUE = (
     ("Is it pointwise, in Triton, and of no other template?", "a reduction, a library, digamma ..."),
     ("Does the store let it in?", "says 'nofuse'; 'accumulate'"),
-    ("Has it as many elements as are stored?", "it has 180 elements, and 'C' has 6300"),
+    ("Has it as many elements as are stored?", "it has 100 elements, and 'C' has 3500"),
     ("Are the other results that it reads at hand there?", "it needs 'm' where 'y' is stored, and ..."),
     ("Does it make a new tensor, or write the 'inout' itself?", "it writes into a tensor that exists"),
     ("Does it read in the order in which is stored?", "another order: flipped, gathered"),
