@@ -2,8 +2,9 @@
 
 A `tdsl` block is a whole file, named by the comment in its first line; it must be right unless its name starts
 with `wrong`. A `python` block runs with the names of those before it, and a `text` block after it is what it
-prints; one whose first line is a comment with the name of a file is that file, and is not run. A `console` block has commands of the shell and what they print. A `triton` block is the golden of the
-founding scenario. `pytest --update-golden` writes what is printed.
+prints; one whose first line is a comment with the name of a file is that file, and is not run. A `console` block has
+commands of the shell (`tdsl`, `python FILE`, `pytest`) and what they print. A `triton` block is the golden of the founding
+scenario. `pytest --update-golden` writes what is printed.
 """
 
 from __future__ import annotations
@@ -11,21 +12,40 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
+import tdsl
 from tdsl import cli, grammar
 from tdsl.diagnostics import TdslError
 from tdsl.grammar import parser
 from tdsl.options import OPTIONS
 from tdsl.pipeline import check_text
 from tdsl.types import DTYPES
+from tests.test_golden import PINNED
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/fusion.md", "docs/shipping.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/tutorial.md",
+    "docs/language.md",
+    "docs/fusion.md",
+    "docs/shipping.md",
+    "docs/limits.md",
+    "docs/from_triton.md",
+    "docs/from_helion.md",
+)
+# Pages whose tensors are a CPU's, and pages that show kernels, which differ between releases of torch.
+ON_A_CPU = ("docs/tutorial.md", "docs/fusion.md", "docs/limits.md")
+OF_ONE_TORCH = ("docs/tutorial.md", "docs/fusion.md")
 FUSED = ROOT / "tests" / "golden" / "fused" / "relu_matmul_sigmoid_bias.txt"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -46,6 +66,10 @@ def blocks(text: str) -> list[Block]:
 def test_examples_run(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
+    if document in ON_A_CPU and torch.cuda.is_available():
+        pytest.skip("what it shows is of a machine without a GPU")
+    if document in OF_ONE_TORCH and not torch.__version__.startswith(PINNED):
+        pytest.skip(f"what it shows was made by torch {PINNED}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # where nothing was tuned yet
@@ -112,13 +136,38 @@ def run_console(block: Block) -> str:
     lines: list[str] = []
     for line in block.text.splitlines():
         if line.startswith("$ "):
-            command = shlex.split(line[2:])
-            assert command[0] == "tdsl", f"a console example runs tdsl, not {command[0]}"
             with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(output):
-                cli.run(command[1:])
+                match shlex.split(line[2:]):
+                    case ["tdsl", *arguments]:
+                        cli.run(arguments)
+                    case ["python", file]:
+                        run_file(file)
+                    case ["pytest", *arguments]:
+                        run_pytest(arguments)
+                    case command:
+                        raise AssertionError(f"a console example does not run {command[0]}")
             lines.append(line)
-            lines.extend(output.getvalue().splitlines())
+            lines.extend(output.getvalue().replace(f"{Path.cwd()}/", "").splitlines())
     return "\n".join(lines) + "\n"
+
+
+def run_file(file: str) -> None:
+    """`python FILE`, in this process: with modules of its own, and as if nothing had been compiled before."""
+    torch._dynamo.reset()
+    known = {*sys.modules}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tdsl.refusal, "_kept", {})
+        runpy.run_path(file, run_name="__main__")
+    for name in {*sys.modules} - known:
+        where = getattr(sys.modules[name], "__file__", None)
+        if where is not None and Path(where).parent == Path.cwd():
+            del sys.modules[name]
+
+
+def run_pytest(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(re.sub(r"in \d+\.\d+s", "in 9.99s", done.stdout), end="")
 
 
 def test_the_reference_has_each_word() -> None:

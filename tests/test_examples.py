@@ -11,15 +11,21 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tdsl import testing
+from tdsl.golden import Golden
+from tests.test_golden import PINNED
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*/*.tdsl"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_is_one_kernel_and_right(name: str) -> None:
+def test_is_one_kernel_and_right(name: str, golden: Golden, device: torch.device) -> None:
+    """The kernels are shown in docs/examples.md, which `python -m pages` writes."""
+    golden.owns(f"examples/{name}.txt")
     report = testing.load_module(EXAMPLES / name / f"{name}.py").main()
     assert report.kernels == report.triton == 1
+    if torch.__version__.startswith(PINNED) and device.type == "cpu":
+        golden(f"examples/{name}.txt", report.kernel_text)
 
 
 @pytest.mark.parametrize(
