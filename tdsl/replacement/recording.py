@@ -15,7 +15,12 @@ import torch
 from torch import fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tdsl.lower.inductor.compat.call_names import TorchDispatchMode, tree_map
+from tdsl.lower.inductor.compat.call_names import (
+    TorchDispatchMode,
+    has_meaning_of_its_own,
+    tree_leaves,
+    tree_map,
+)
 from tdsl.replacement.canonical import PRIMS, part_of, term_of
 from tdsl.replacement.decompositions import DECOMPOSITIONS
 from tdsl.replacement.terms import Term, Terms
@@ -86,6 +91,12 @@ class Recorder(TorchDispatchMode):
         if decomposition is not None:
             with self:
                 return decomposition(*args, **kwargs)
+        subclass = next(
+            (type(arg) for arg in tree_leaves((args, kwargs)) if has_meaning_of_its_own(arg)), None
+        )
+        if subclass is not None:
+            with self:
+                return subclass.__torch_dispatch__(func, types, args, kwargs)
         for value in (*args, *kwargs.values()):
             if isinstance(value, torch.Tensor):
                 self.value(value)
@@ -247,7 +258,16 @@ class Reading(fx.Interpreter):
 
     def _fake(self, known: Any) -> None:
         for tensor in self._tensors(known):
-            self.recorder.note(tensor, self.recorder.opaque(tensor))
+            self._open(tensor, self.recorder.note(tensor, self.recorder.opaque(tensor)))
+
+    def _open(self, tensor: torch.Tensor, value: Value) -> None:
+        """The tensors within one, such as the bytes and the scales of a quantised weight, can be had from it. Where
+        it is to have a gradient they cannot: it would have none."""
+        if has_meaning_of_its_own(tensor) and not tensor.requires_grad:
+            for name in tensor.__tensor_flatten__()[0]:  # type: ignore[attr-defined]
+                inner = getattr(tensor, name)
+                made_by: Any = (getattr, (value, name), {})
+                self._open(inner, self.recorder.note(inner, self.recorder.opaque(inner), made_by))
 
     def _tensors(self, tree: Any) -> list[torch.Tensor]:
         found: list[torch.Tensor] = []
@@ -256,8 +276,11 @@ class Reading(fx.Interpreter):
 
     @contextmanager
     def switching(self) -> Iterator[None]:
-        """Leaves, at the end, what the graph has entered."""
+        """Leaves, at the end, what the graph has entered. Casts are made anew: of what autocast keeps of a weight, no node
+        of the graph would be the cast."""
         with ExitStack() as self._entered:
+            self._entered.callback(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
+            torch.set_autocast_cache_enabled(False)
             yield
 
     def switch(self, node: fx.Node, args: Any, kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import fx
 from tdsl.api import Template, replacing_templates
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import own_digest
-from tdsl.lower.inductor.compat.call_names import CustomGraphPass, inductor_options
+from tdsl.lower.inductor.compat.call_names import CustomGraphPass, inductor_options, is_transform
 from tdsl.replacement.checking import check_spelling
 from tdsl.replacement.finding import Finding, Found, Spelling, Wanted
 from tdsl.replacement.recording import Reading, Recorder
@@ -71,6 +71,10 @@ class Replacing(dict[str, Any]):
         self.wanted = [_wanted(template) for template in self.templates]
         super().__init__(inductor_options(_Pass(self)))
         self._patches: list[Any] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy counts for itself."""
+        return Replacing, (self.templates, self.at_least)
 
     def __enter__(self) -> Replacing:
         self._patches.append(torch._inductor.config.patch(dict(self)))
@@ -226,6 +230,12 @@ def _missing(template: Template, count: int, got: int) -> TdslError:
 
 def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -> list[Found]:
     """Changes the graph, if it is right afterwards; what was found, and what nearly was."""
+    transform = next((node for node in module.graph.nodes if is_transform(node.target)), None)
+    if transform is not None:
+        why = "the graph has transforms of torch.func, under which a template would be its reference"
+        return [
+            Found(wanted=each, spelling=each.spellings[0].name, node=transform, why=why) for each in wanted
+        ]
     env = fake_mode.shape_env
     recorder = Recorder(Terms(env.simplify if env is not None else lambda expr: expr))
     reading = Reading(module, recorder, fake_mode)
@@ -236,29 +246,32 @@ def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -
         message = f"a graph is left as it is, for it could not be searched: {type(error).__name__}: {error}"
         warnings.warn(message, stacklevel=2)
         return []
-    matches = [each.match for each in found if each.match is not None]
-    if not matches:
-        return found
     why = ""
-    for keep_strides in (False, True):
+    keep_strides = False
+    while matches := [each.match for each in found if each.match is not None]:
         rewriting = Rewriting(reading, keep_strides=keep_strides)
         try:
             rewriting.put(matches)
             why = problem(reading, rewriting)
         except CannotWriteError as error:
-            why = str(error)
+            rewriting.undo()
+            found = [_left(each, str(error)) if each.match is error.match else each for each in found]
+            continue
         if not why:
             rewriting.finish()
             module.graph.lint()
             return found
         rewriting.undo()
-    _log.info("a graph was left as it was: %s", why)
-    return [
-        Found(
-            wanted=each.wanted, spelling=each.spelling, node=each.node, why=each.why or why, share=each.share
-        )
-        for each in found
-    ]
+        if keep_strides:
+            _log.info("a graph was left as it was: %s", why)
+            return [_left(each, each.why or why) for each in found]
+        keep_strides = True
+    return found
+
+
+def _left(found: Found, why: str) -> Found:
+    """What was found, without being replaced."""
+    return replace(found, match=None, why=why)
 
 
 def _fake_mode(module: fx.GraphModule) -> Any:

@@ -58,9 +58,10 @@ from torch._inductor.runtime.hints import DeviceProperties, HeuristicType
 from torch._inductor.utils import run_and_get_code
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 
-# What is told of every call of an operator; and a nested argument's tensors, one by one.
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+# What is told of every call of an operator; whether a tensor has others within it; and a nested argument's tensors, one
+# by one.
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves, tree_map
 
 # How a tensor that is spread over processes is cut, and how an operator says what cuts it can take.
 if torch.distributed.is_available():
@@ -78,6 +79,20 @@ def raw_stream(device: torch.device) -> int:
             torch.cuda.current_device() if device.index is None else device.index
         )
     )
+
+
+def has_meaning_of_its_own(value: Any) -> bool:
+    """Whether a tensor has others within it and says itself what an operator does with them, as a quantised weight does.
+    One that is spread over processes means what it would mean in one."""
+    if torch.distributed.is_available() and isinstance(value, DTensor):
+        return False
+    return isinstance(value, torch.Tensor) and is_traceable_wrapper_subclass(value)
+
+
+def is_transform(function: Any) -> bool:
+    """Whether a node of a graph is a part of a transform of `torch.func`."""
+    module = getattr(function, "__module__", None) or ""
+    return module.startswith(("torch._C._functorch", "torch._functorch"))
 
 
 def without_wrappers(args: Sequence[Any]) -> list[Any]:
