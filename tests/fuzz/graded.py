@@ -28,7 +28,7 @@ def graded(rng: random.Random, name: str) -> Template:
 
 
 def derived(rng: random.Random, made: Template) -> Template:
-    """With a backward that is given the inputs alone, or everything."""
+    """With a backward that is given the inputs alone, or some output, too; or that has a template copy a gradient."""
     tensors = [param.name for param in made.params if param.kind in ("tensor", "ids")]
     if not any(param.dtype in ("f16", "bf16", "f32", "f64") for param in made.params) or any(
         param.inout for param in made.params
@@ -36,14 +36,38 @@ def derived(rng: random.Random, made: Template) -> Template:
         return made
     given = [param.name for param in made.params if param.kind != "default"]
     arguments = ", ".join(f"inputs.{name}" for name in given)
-    grads = ", ".join(f"grads.{output.name}" for output in made.outputs)
+    grads = {output.name: f"grads.{output.name}" for output in made.outputs}
+    floats = [output for output in made.outputs if output.dtype in ("f16", "bf16", "f32", "f64")]
+    helper, kept = "", list(tensors)
+    if floats and rng.random() < 0.3:
+        which = rng.choice(floats)
+        text = (
+            f"template {made.name}_copy(g: {which.dtype}[N]) -> y: {which.dtype}[N]:\n"
+            "    for n in grid(N by 16):\n        store y[n] = load g[n]\n"
+        )
+        helper = (
+            f'@tdsl.template(source="""\n{text}""")\ndef {made.name}_copy(g):\n    return g.clone()\n\n\n'
+        )
+        copied = f"{made.name}_copy({grads[which.name]}.reshape(-1))"
+        grads[which.name] = f"{copied}.reshape(grads.{which.name}.shape)"
+    checked = ""
+    if floats and rng.random() < 0.3:
+        # What is added is nothing, if what is kept is what the call returned.
+        which = rng.choice(floats)
+        kept.append(which.name)
+        at = made.outputs.index(which)
+        checked = (
+            f"    again = leaves({made.name}.reference({arguments}))[{at}]\n"
+            f"    nothing = outputs.{which.name} - again\n"
+        )
+        grads[which.name] += " + nothing"
     body = (
-        f"def {made.name}_backward(grads, inputs, outputs):\n"
-        f"    found = autograd_of({made.name}.reference, [{arguments}], [{grads}])\n"
+        f"def {made.name}_backward(grads, inputs, outputs):\n{checked}"
+        f"    found = autograd_of({made.name}.reference, [{arguments}], [{', '.join(grads.values())}])\n"
         f"    found = dict(zip({given!r}, found, strict=True))\n"
         f"    return {{name: found[name] for name in {tensors!r}}}\n"
     )
-    return replace(made, backward=_decorator(made.name, tensors, every=rng.random() < 0.4) + body)
+    return replace(made, backward=helper + _decorator(made.name, kept, every=rng.random() < 0.4) + body)
 
 
 def _decorator(name: str, saves: list[str], *, every: bool = False) -> str:

@@ -255,8 +255,10 @@ class Builder:
         self.huge = self.mode == "plain" and self.exact and not self.dynamic and rng.random() < 0.03
         self.mutating = rng.random() < 0.3 and self.mode == "plain" and self.exact
         self.used_inout = False
+        # What decorates templates is drawn beside the rest: who has none of it is the graph that it was without.
+        self.decorating = random.Random(label)
         # Templates that autocast casts the arguments of, where it is on.
-        self.casting = rng.random() < 0.1 and self.mode != "special"
+        self.casting = self.decorating.random() < 0.1
 
     # Sizes
 
@@ -1183,8 +1185,11 @@ class Builder:
 
     def draw(self, name: str) -> Template:
         """A template, perhaps with a backward of its own, perhaps one that autocast casts the arguments of."""
-        rng = self.rng
-        made = self.drawn(name)
+        rng = self.decorating
+        if not self.exact and rng.random() < 0.1:
+            made = graded(rng, name)
+        else:
+            made = self.drawn(name)
         if self.casting:
             for _ in range(20):
                 found = ruled(rng, made)
@@ -1203,11 +1208,7 @@ class Builder:
     def drawn(self, name: str) -> Template:
         rng = self.rng
         if not self.exact:
-            which = rng.choices(
-                ["example", "smooth", "scene", "affine", "graded"], [0.4, 0.15, 0.25, 0.1, 0.1]
-            )[0]
-            if which == "graded":
-                return graded(rng, name)
+            which = rng.choices(["example", "smooth", "scene", "affine"], [0.45, 0.15, 0.25, 0.15])[0]
             if which == "scene":
                 return scene(rng, name, exact=False)
             if which == "affine":
