@@ -33,6 +33,7 @@ COMMANDS = {
     "overhead": Command("what a call costs the host, and what a compile costs", GPU, gpu=True),
     "prologues": Command("the time of prologues fused and apart, beside the estimates", GPU, gpu=True),
     "examples": Command("the kernels and the error of each example: docs/gpu.md", GPU, gpu=True),
+    "models": Command("whole models with templates put into them, beside torch.compile", GPU, gpu=True),
     "check": Command("the time of the command 'tdsl check'", "a CPU"),
     "parse": Command("the time to parse and to check a template of 50 lines", "a CPU"),
     "compiling": Command("what each of many identical layers adds to a compile", "a CPU"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -244,6 +245,18 @@ def test_prologues_runs(tmp_path: Path) -> None:
 def test_examples_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["examples", "--tiny", "--only", "softmax"]) == 0
     assert re.search(r"^\| softmax \| \w+ \| 1 \| \S+ \| \S+ \|$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_models_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers")
+    line = ["models", "--tiny", "--only", "llama", "--tasks", "forward", "--out", str(tmp_path)]
+    assert main(line) == 0
+    text = capsys.readouterr().out
+    replaced = "3 rms_norm, 2 rope, 1 swiglu"
+    assert re.search(rf"^\| llama \| forward \| tdsl \| \d+ \| {replaced}\b", text, re.MULTILINE), text
+    assert "**" not in text and "Times on a CPU mean nothing" in text
+    rows = json.loads((tmp_path / "models.json").read_text(encoding="utf-8"))["rows"]
+    assert {"eager", "compile", "tdsl"} <= {row["who"] for row in rows}
 
 
 def test_check_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -109,7 +110,10 @@ class Replacing(dict[str, Any]):
         if fake_mode is None:
             return 0
         _graphs += 1
-        found = _rewrite(module, self.wanted, fake_mode)
+        env = fake_mode.shape_env
+        # Sizes that are known only when it runs are made anew wherever a node is run to look at its result.
+        with nullcontext() if env is None else env.ignore_fresh_unbacked_symbols():
+            found = _rewrite(module, self.wanted, fake_mode)
         for each in found:
             record = Replacement(
                 template=each.wanted.kernel.name,
@@ -170,6 +174,10 @@ class _Pass(CustomGraphPass):
         module = graph.owning_module
         assert module is not None
         self.replacing._replace(module)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Pass:
+        """Itself: PyTorch copies its options where it compiles, and what is counted there belongs here."""
+        return self
 
     def uuid(self) -> str:
         parts = [own_digest(), *(str(template.op) for template in self.replacing.templates)]

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from tdsl.lower.inductor.compat.names import sympy
 from tdsl.replacement.recording import Reading, Value, is_switch
@@ -318,9 +319,15 @@ def problem(reading: Reading, rewriting: Rewriting) -> str:
 
 def _like(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        same = one.dtype == other.dtype and one.shape == other.shape and one.device == other.device
-        return same and all(
-            a == b for a, b, size in zip(one.stride(), other.stride(), one.shape, strict=True) if size != 1
+        same = one.dtype == other.dtype and one.dim() == other.dim() and one.device == other.device
+        # A size may be known only when the program runs.
+        return (
+            same
+            and all(guard_or_false(a == b) for a, b in zip(one.shape, other.shape, strict=True))
+            and all(
+                guard_or_false(size == 1) or guard_or_false(a == b)
+                for a, b, size in zip(one.stride(), other.stride(), one.shape, strict=True)
+            )
         )
     if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         return all(map(_like, one, other))

@@ -31,7 +31,8 @@ from tdsl.options import OPTIONS
 from tdsl.pipeline import run
 from tdsl.source import Source
 from tdsl.types import DTYPES
-from tests.fuzz.programs import Plan, plan
+from tests.fuzz.programs import Call, Plan, plan
+from tests.fuzz.ruled import RULES
 
 PLACES = ("in a loop", "in a run-time branch", "in a branch not taken")
 RUNS = (
@@ -45,6 +46,8 @@ OPERATORS = (
     *("+", "-", "*", "/", "//", "%", "**", "&", "|", "^", "<<", ">>", "~", "==", "!=", "<", "<=", ">", ">="),
     *("and", "or", "not"),
 )
+DECORATIONS = ("backward ", "autocast= ")
+BACKWARDS = ("of its inputs", "of its outputs", "that calls a template")
 POINTS = ("else", "unchecked", "fuse", "nofuse", "nofuse of a store")
 
 
@@ -71,11 +74,14 @@ CONSTRUCTS = (
     *(f"operator {name}" for name in OPERATORS),
     *(f"point {name}" for name in POINTS),
     *(f"launch {name}" for name in (*OPTIONS, "group")),
+    *(f"backward {name}" for name in BACKWARDS),
+    *(f"autocast= {name}" for name in RULES),
 )
 
 
 # What cannot be
 
+DECORATOR = "it belongs to the decorator, not to the text"
 SIGNATURE = "it belongs to the signature or the settings, where there is no loop and no branch"
 OUTERMOST = "it is the outermost statement, or made by it"
 HEADERS = frozenset(
@@ -90,6 +96,7 @@ NEVER: list[tuple[str, str, str]] = [  # patterns of a construct and of a situat
     ("production broken", ".*", "no sound file has one"),
     ("production (grid|axis)|node Kernel", "in .*", OUTERMOST),
     ("launch .*", "in .*", SIGNATURE),
+    ("(backward|autocast=) .*", "in .*", DECORATOR),
     (
         r"(?!production (operation|group|call)$|node (Constant|DimRef|Binary|Unary|Elementwise)$|operator "
         r"|built-in (cdiv|minimum|maximum)$).*",
@@ -131,10 +138,16 @@ def recorded() -> list[int]:
 
 
 def record(limit: int) -> set[tuple[str, str]]:
-    """Draws plans until every pair was met, and keeps the numbers of those that met one first; what is left."""
+    """Draws plans until every pair was met, first those that were kept, and keeps the numbers of those that met one
+    first; what is left."""
     left, kept = wanted(), []
-    for index in range(limit):
-        here = met(plan(SEED, index)) & left
+    before = recorded()
+    for index in (*before, *sorted({*range(limit)} - {*before})):
+        drawn = plan(SEED, index)
+        decorations = {name for call in drawn.templates for name in _decorations(call)}
+        if all(name.startswith(DECORATIONS) and name not in decorations for name, _ in left):
+            continue
+        here = met(drawn) & left
         if here:
             kept.append((index, here))
             left -= here
@@ -162,9 +175,23 @@ def met(drawn: Plan) -> set[tuple[str, str]]:
             kernel = run(source).kernels[0]
             values = _values(drawn, kernel, arguments)
             whole = {*_run(drawn, arguments, results, at), *_dtypes(call.text, call.reference)}
+            found |= {(construct, situation) for construct in _decorations(call) for situation in whole}
             for construct, places in _constructs(source, kernel, values):
                 found |= {(construct, situation) for situation in (*whole, *places)}
     return found
+
+
+def _decorations(call: Call) -> Iterator[str]:
+    """What the decorators of a template say; of a backward, what it starts from."""
+    if call.autocast is not None:
+        yield f"autocast= {call.autocast}"
+    if call.backward:
+        helper, _, function = call.backward.rpartition("\n@")
+        for name, there in zip(
+            BACKWARDS, ("inputs." in function, "outputs." in function, helper), strict=True
+        ):
+            if there:
+                yield f"backward {name}"
 
 
 def _calls(plan: Plan, name: str) -> Iterator[tuple[list[str], list[str], int]]:

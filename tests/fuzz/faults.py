@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 
-from tdsl import builtins, ir, operators, signature
+from tdsl import builtins, gradients, ir, operators, signature
 from tdsl.lower.emit import emission, expressions, frames, fused, lanes, points, syntax, tiles
 from tdsl.lower.emit.triton import StoreSlot
 from tdsl.lower.facts import extents, specialization
@@ -712,6 +712,30 @@ def _() -> Iterator[None]:
 @fault("a reference in autocast's dtype")
 def _() -> Iterator[None]:
     with mock.patch.object(operators, "_without_autocast", lambda device: contextlib.nullcontext()):
+        yield
+
+
+@fault("a backward loses the gradient of its last argument")
+def _() -> Iterator[None]:
+    def found(old: Any, self: Any, *args: Any) -> Any:
+        grads = old(self, *args)
+        return {**grads, max(grads): None}
+
+    with around(gradients.Backward, "gradients", found):
+        yield
+
+
+@fault("the rule for autocast forgotten")
+def _() -> Iterator[None]:
+    with mock.patch.object(operators, "cast", lambda kernel, args, rule, device: list(args)):
+        yield
+
+
+@fault("every rule for autocast taken for the lower dtype")
+def _() -> Iterator[None]:
+    with around(
+        operators, "cast", lambda old, kernel, args, rule, device: old(kernel, args, "lower", device)
+    ):
         yield
 
 

@@ -88,13 +88,72 @@ class Case:
     unbacked: bool = False  # some sizes are known only when the program runs
     gradient: bool = False  # what it says of every float input is compared, too
     autocast: bool = False  # called where PyTorch would take float32 for bfloat16: not in a template
+    rules: Mapping[str, tuple[str, Sequence[int]]] = field(
+        default_factory=dict
+    )  # `autocast=`, and what it casts
     calls: int = 1
     tolerance: float = 1.0
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def floats(self) -> list[str]:
         """The float dtypes of its inputs."""
-        return [str(spec["dtype"]) for spec in self.inputs.values() if spec.get("dtype") in FLOATS]
+        given = [str(spec["dtype"]) for spec in self.inputs.values() if spec.get("dtype") in FLOATS]
+        cast = {"lower": "bf16", "promote": "bf16"}
+        return [*given, *(cast.get(rule, rule) for rule, _ in self.rules.values() if self.autocast)]
+
+    def references(self) -> SimpleNamespace:
+        """What stands for the templates where what is right is calculated."""
+        return SimpleNamespace(**{name: self.reference(name) for name in self.templates})
+
+    def reference(self, name: str) -> Callable[..., Any]:
+        reference: Callable[..., Any] = self.templates[name].reference
+        if not (self.autocast and self.rules):
+            return reference
+        rule, places = self.rules.get(name, ("", ()))
+
+        def called(*args: Any) -> Any:
+            device = next(x.device.type for x in args if isinstance(x, torch.Tensor))
+            there = [at for at in places if at < len(args) and args[at] is not None]
+            cast = dict(zip(there, cast_as(rule, [args[at] for at in there]), strict=True))
+            with torch.autocast(device, enabled=False):
+                return reference(*(cast.get(at, x) for at, x in enumerate(args)))
+
+        return called
+
+
+# What autocast does with arguments
+
+
+def cast_as(rule: str, tensors: Sequence[Any]) -> list[Any]:
+    """Tensors as PyTorch's operators of a kind take them where autocast is on: those themselves are asked."""
+    ones = [torch.ones((1, 1), dtype=x.dtype, device=x.device) for x in tensors]
+    match rule:
+        case "lower":
+            found = [(one @ one).dtype for one in ones]
+        case "promote":
+            found = [torch.cat(ones).dtype] * len(ones)
+        case "f32":
+            found = [torch.nn.functional.mse_loss(one, one).dtype for one in ones]
+        case _:
+            found = [x.dtype if x.dtype == torch.float64 else DTYPES[rule] for x in tensors]
+    return [x.to(dtype) for x, dtype in zip(tensors, found, strict=True)]
+
+
+def autograd_of(reference: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
+    """What the gradients of a reference's outputs make of its inputs, in their order; None for what has none."""
+    floats = [at for at, x in enumerate(inputs) if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    with torch.enable_grad():
+        values = [x.detach().requires_grad_() if at in floats else x for at, x in enumerate(inputs)]
+        outputs = leaves(reference(*values))
+        pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if y.requires_grad]
+        wanted = [values[at] for at in floats]
+        found = (
+            torch.autograd.grad([y for y, _ in pairs], wanted, [g for _, g in pairs], allow_unused=True)
+            if pairs
+            else [None] * len(wanted)
+        )
+    by_place = dict(zip(floats, found, strict=True))
+    return [by_place.get(at) for at in range(len(inputs))]
 
 
 # References
@@ -498,13 +557,15 @@ def _is_wrong_without_templates(case: Case, device: torch.device, *, refused: st
     PyTorch 2.13 moves what reads a view behind a write in place to it (`reorder_for_locality`, on a CPU).
     It rounds here like eager: else its own epilogues, unrounded by default, would excuse a template's.
     """
-    references = SimpleNamespace(**{name: template.reference for name, template in case.templates.items()})
+    references = case.references()
     compiled = torch.compile(
         lambda *args: case.program(references, *args),
         dynamic=case.dynamic,
         fullgraph=bool(refused),  # as it was asked of the program that was refused
         options={"emulate_precision_casts": True},
     )
+    if case.rules:
+        compiled = in_autocast(case, device, compiled)
     torch._dynamo.reset()
     try:
         with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=case.unbacked):
@@ -526,19 +587,22 @@ def _reasons(text: str) -> set[str]:
     return (classes - wrappers) | ({"data-dependent"} if "data-dependent" in text else set())
 
 
+def in_autocast(case: Case, device: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function where autocast is on, if the case asks for that."""
+
+    def called(*args: Any) -> Any:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=case.autocast):
+            return function(*args)
+
+    return called
+
+
 def _check(case: Case, device: torch.device) -> Statistics:
     from tdsl import refusal
     from tdsl.testing import count_kernels
 
-    references = SimpleNamespace(**{name: template.reference for name, template in case.templates.items()})
+    references = case.references()
     kernels = SimpleNamespace(**case.templates)
-
-    def cast(function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any) -> Any:
-            with torch.autocast(device.type, torch.bfloat16, enabled=case.autocast):
-                return function(*args)
-
-        return called
 
     wanted = [expected_of(case, references, at_run, run, device) for at_run, run in enumerate(case.runs)]
     if case.eager:
@@ -546,7 +610,7 @@ def _check(case: Case, device: torch.device) -> Statistics:
             with eager_allocations():
                 _run(
                     case,
-                    cast(lambda *args: case.program(kernels, *args)),
+                    in_autocast(case, device, lambda *args: case.program(kernels, *args)),
                     at_run,
                     run,
                     device,
@@ -557,7 +621,7 @@ def _check(case: Case, device: torch.device) -> Statistics:
     def program(*args: Any) -> Any:
         return case.program(kernels, *args)
 
-    compiled = cast(torch.compile(program, fullgraph=True, dynamic=case.dynamic))
+    compiled = in_autocast(case, device, torch.compile(program, fullgraph=True, dynamic=case.dynamic))
     prepared = [inputs_of(case, at_run, run, device, mark=True) for at_run, run in enumerate(case.runs)]
 
     def every_run() -> None:
@@ -673,6 +737,8 @@ def expected_of(case: Case, references: Any, at_run: int, run: Mapping[str, int]
     def program(*args: Any) -> Any:
         return case.program(references, *args)
 
+    if case.rules:
+        program = in_autocast(case, device, program)
     result = [copy_of(leaf) for leaf in outcome(case, program, [item.value for item in inputs])]
     values = [copy_of(item.value) for item in inputs]
     truth: list[Any] = [None] * len(result)

@@ -23,7 +23,9 @@ from typing import Any
 
 from tests.fuzz import harness
 from tests.fuzz.examples import example
+from tests.fuzz.graded import derived, graded
 from tests.fuzz.harness import Case, number_of
+from tests.fuzz.ruled import ruled
 from tests.fuzz.scenes import affine, scene
 from tests.fuzz.templates import LONGEST, Param, Template, fits, is_float, promoted, smooth, template
 
@@ -47,6 +49,14 @@ class Call:
     name: str
     text: str
     reference: str
+    backward: str = ""
+    autocast: str | None = None
+    cast: tuple[int, ...] = ()
+
+    def written(self) -> str:
+        rule = "" if self.autocast is None else f", autocast={self.autocast!r}"
+        made = f'@tdsl.template(source="""\n{self.text}"""{rule})\n{self.reference}'
+        return f"{made}\n\n{self.backward}" if self.backward else made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +83,7 @@ class Plan:
         """The case as Python, to be executed where `harness`'s names are known."""
         parts = []
         for call in self.templates:
-            parts.append(f'@tdsl.template(source="""\n{call.text}""")\n{call.reference}')
+            parts.append(call.written())
         names = ", ".join(["k", *self.inputs])
         body = "\n    ".join(
             [*self.lines, f"return {', '.join(self.returned)}{',' if len(self.returned) == 1 else ''}"]
@@ -82,11 +92,12 @@ class Plan:
         templates = ", ".join(f"{call.name!r}: {call.name}" for call in self.templates)
         calls = len(re.findall(r" = k\.", "\n".join(self.live(strict=True))))
         inputs = pprint.pformat(dict(self.inputs), width=110, sort_dicts=False)
+        rules = {call.name: (call.autocast, call.cast) for call in self.templates if call.autocast}
         parts.append(
             f"CASE = Case(\n    templates={{{templates}}},\n    program=program,\n    inputs={inputs},\n"
             f"    runs={[dict(run) for run in self.runs]!r},\n    exact={self.exact}, signed={self.signed}, "
             f"dynamic={self.dynamic}, eager={self.eager}, again={self.again}, calls={1 if calls else 0}, tolerance={self.tolerance},\n"
-            f"    unbacked={self.unbacked}, gradient={self.gradient}, autocast={self.autocast},\n)\n"
+            f"    unbacked={self.unbacked}, gradient={self.gradient}, autocast={self.autocast},\n    rules={rules!r},\n)\n"
         )
         return "\n\n".join(parts)
 
@@ -244,6 +255,10 @@ class Builder:
         self.huge = self.mode == "plain" and self.exact and not self.dynamic and rng.random() < 0.03
         self.mutating = rng.random() < 0.3 and self.mode == "plain" and self.exact
         self.used_inout = False
+        # What decorates templates is drawn beside the rest: who has none of it is the graph that it was without.
+        self.decorating = random.Random(label)
+        # Templates that autocast casts the arguments of, where it is on.
+        self.casting = self.decorating.random() < 0.1
 
     # Sizes
 
@@ -1095,16 +1110,36 @@ class Builder:
         affine = any(
             made.family == "affine" for made in self.templates
         )  # its reference is what autocast changes
-        gradient = not exact and not self.used_inout and rng.random() < (0.7 if affine else 0.2)
+        own = any(made.backward for made in self.templates)
+        gradient = not exact and not self.used_inout and rng.random() < (0.7 if affine or own else 0.2)
         # On a GPU autocast changes what PyTorch's own functions say of float16 and bfloat16: `exp` and `square` give float32.
         autocast = not narrow and rng.random() < (0.08 if exact else 0.8 if affine else 0.3)
+        rules = any(made.autocast for made in self.templates)
+        if rules:
+            autocast = self.casting
         unbacked = self.unbacked() if rng.random() < 0.13 else False
-        for name, there in (("gradient", gradient), ("autocast", autocast), ("unbacked", unbacked)):
+        for name, there in (
+            ("gradient", gradient),
+            ("autocast", autocast),
+            ("unbacked", unbacked),
+            ("own backward", own),
+            ("autocast=", rules),
+        ):
             if there:
                 self.features.add(name)
         return Plan(
             label=self.label,
-            templates=tuple(Call(name=t.name, text=t.text, reference=t.reference) for t in unique.values()),
+            templates=tuple(
+                Call(
+                    name=t.name,
+                    text=t.text,
+                    reference=t.reference,
+                    backward=t.backward,
+                    autocast=t.autocast,
+                    cast=t.cast,
+                )
+                for t in unique.values()
+            ),
             lines=tuple(self.lines),
             returned=tuple(dict.fromkeys(returned)),
             inputs=self.inputs,
@@ -1149,6 +1184,28 @@ class Builder:
         return True
 
     def draw(self, name: str) -> Template:
+        """A template, perhaps with a backward of its own, perhaps one that autocast casts the arguments of."""
+        rng = self.decorating
+        if not self.exact and rng.random() < 0.1:
+            made = graded(rng, name)
+        else:
+            made = self.drawn(name)
+        if self.casting:
+            for _ in range(20):
+                found = ruled(rng, made)
+                if found is not None:
+                    made = found
+                    break
+                made = self.drawn(name)
+        elif rng.random() < 0.04 and (found := ruled(rng, made)) is not None:
+            made = replace(
+                made, autocast=found.autocast, cast=found.cast
+            )  # where autocast is off: as without
+        if not made.backward and rng.random() < (0.05 if self.exact else 0.3):
+            made = derived(rng, made)
+        return made
+
+    def drawn(self, name: str) -> Template:
         rng = self.rng
         if not self.exact:
             which = rng.choices(["example", "smooth", "scene", "affine"], [0.45, 0.15, 0.25, 0.15])[0]

@@ -81,6 +81,9 @@ def _candidates(plan: Plan) -> Iterator[Plan]:
             if key in spec:
                 yield _with(plan, name, {k: v for k, v in spec.items() if k != key})
     for at, call in enumerate(plan.templates):
+        if call.backward:
+            changed = replace(call, backward="")
+            yield replace(plan, templates=(*plan.templates[:at], changed, *plan.templates[at + 1 :]))
         for line in call.text.splitlines():
             if line.strip().startswith("config") and call.text.count("    config") > 1:
                 changed = replace(call, text=call.text.replace(line + "\n", "", 1))

@@ -124,6 +124,9 @@ class Template:
         default_factory=dict
     )  # dimensions of outputs that are calculated -> in Python
     tolerance: float = 1.0
+    backward: str = ""  # what decorates it with one, and the templates that this calls, as Python
+    autocast: str | None = None
+    cast: tuple[int, ...] = ()  # the parameters that autocast casts
 
 
 class Draft:

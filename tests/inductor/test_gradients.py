@@ -548,6 +548,42 @@ def test_assert_gradient():
     testing.assert_gradient(softmax, (x.T.contiguous().T.bfloat16(),), reference=reference, dynamic=True)
 
 
+def test_assert_gradient_of_many_templates():
+    """More than Dynamo compiles of one function."""
+    for by in range(torch._dynamo.config.recompile_limit + 2):
+
+        @tdsl.template(source=DOUBLE.replace("* 2", f"* {by}"))
+        def double(x):
+            return x * by  # noqa: B023
+
+        @double.backward(saves=())
+        def double_backward(grads, inputs, outputs):
+            return grads.y * by  # noqa: B023
+
+        testing.assert_gradient(double, (torch.randn(5),))
+
+
+def test_assert_gradient_of_an_output_without_dimensions():
+    @tdsl.template(
+        source="""
+template total(x: f32[N]) -> y: f32[]:
+    for _ in grid(1):
+        acc = f32(0.0)
+        for n in N by 16:
+            acc += sum(load x[n], n)
+        store y[] = acc
+"""
+    )
+    def total(x):
+        return x.sum()
+
+    @total.backward(saves=("x",))
+    def total_backward(grads, inputs, outputs):
+        return grads.y.expand(inputs.x.shape)
+
+    testing.assert_gradient(total, (torch.randn(5),))
+
+
 def test_assert_gradient_of_several_outputs():
     x, w = torch.randn(5, 37, requires_grad=True), torch.randn(37, requires_grad=True)
     report = testing.assert_gradient(make_norm(), (x, w, None, 1e-5, False))

@@ -330,6 +330,33 @@ def test_a_view_of_a_result_that_has_other_strides():
     assert out[1].stride() == program(x, w)[1].stride()
 
 
+def test_sizes_that_are_known_when_it_runs():
+    def program(x, gate, up, which):
+        y = x
+        for index in range(2):
+            (rows,) = (which == index).nonzero(as_tuple=True)
+            tokens = x[rows]
+            y = y.index_add(0, rows, F.silu(tokens @ gate) * (tokens @ up))
+        return y
+
+    args = torch.randn(9, 16), torch.randn(16, 16), torch.randn(16, 16), torch.arange(9) % 3
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        assert replaced(program, *args, templates=(swiglu,)) == 2
+        compiled = torch.compile(
+            program, fullgraph=True, options=tdsl.replacing(swiglu, at_least={swiglu: 2})
+        )
+        torch.testing.assert_close(compiled(*args), program(*args))
+
+
+def test_options_are_copied():
+    """PyTorch copies what is set where it compiles; what is counted in a copy is counted."""
+    x, w = norm_inputs()
+    with tdsl.replacing(rms_norm, at_least={rms_norm: 1}) as found:
+        copied = copy.deepcopy(dict(found))
+        assert all(copied[name] is found[name] for name in ("pre_grad_custom_pass",))
+        torch.compile(lambda x: F.rms_norm(x, (48,), w, 1e-6))(x)
+
+
 def test_under_autocast():
     gate, up = nn.Linear(24, 40, bias=False), nn.Linear(24, 40, bias=False)
 
