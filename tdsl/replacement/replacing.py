@@ -227,7 +227,7 @@ def _missing(template: Template, count: int, got: int) -> TdslError:
 def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -> list[Found]:
     """Changes the graph, if it is right afterwards; what was found, and what nearly was."""
     env = fake_mode.shape_env
-    recorder = Recorder(Terms(env.simplify if env is not None else lambda expr: expr))
+    recorder = Recorder(Terms(env.simplify if env is not None else lambda expr: expr), stopping=False)
     reading = Reading(module, recorder, fake_mode)
     try:
         reading.read()

@@ -440,6 +440,164 @@ def test_an_exported_program():
     torch.testing.assert_close(program.module()(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+# What only looks the same
+
+
+def by_hand(x, stat, w):
+    return x * torch.rsqrt(stat.square().mean(-1, keepdim=True) + 1e-6) * w
+
+
+def without(x):
+    with torch.no_grad():
+        return x.sin()
+
+
+STOPPED = {
+    "detach inside": (0, lambda x, w: by_hand(x, x.detach(), w)),
+    "detach of the statistic": (
+        0,
+        lambda x, w: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6).detach() * w,
+    ),
+    "data inside": (0, lambda x, w: by_hand(x, x.data, w)),
+    "no_grad inside": (0, lambda x, w: by_hand(x.sin(), without(x), w)),
+    "the same without a gradient before": (1, lambda x, w: without(x) + llama_norm(x.sin(), w, 1e-6)),
+    "the same detached before": (1, lambda x, w: x.detach() * 2 + llama_norm(x * 2, w, 1e-6)),
+    "another embedding before": (
+        1,
+        lambda x, w: (
+            F.embedding(torch.tensor([0, 1]), x[0]).sum()
+            + llama_norm(F.embedding(torch.tensor([0, 1]), x[0], padding_idx=0), w, 1e-6)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_where_a_gradient_stops(name):
+    expected_count, program = STOPPED[name]
+
+    def gradients(call, *args):
+        args = [arg.clone().requires_grad_() for arg in args]
+        call(*args).square().sum().backward()
+        return [arg.grad for arg in args]
+
+    inputs = norm_inputs()
+    found = tdsl.replacing(rms_norm)
+    counts = []
+
+    def backend(module, _):
+        counts.append(found.apply(module))
+        module.recompile()
+        return module.forward
+
+    got = gradients(torch.compile(program, backend=backend, fullgraph=True), *inputs)
+    torch.testing.assert_close(got, gradients(program, *inputs), rtol=1e-4, atol=1e-4)
+    assert sum(counts) == expected_count
+
+
+def test_where_gradients_are_off():
+    def program(x, w):
+        with torch.no_grad():
+            y = llama_norm(x * 2, w, 1e-6)
+        return y + llama_norm(x * 2, w, 1e-6)
+
+    x, w = norm_inputs()
+    assert replaced(program, x.requires_grad_(), w) == 2
+
+
+TWINS = {
+    "round": (torch.round, lambda x: torch.round(x, decimals=2)),
+    "complex": (
+        lambda x: torch.complex(x, x.cos()).to(torch.float32).abs(),
+        lambda x: torch.complex(x, x.cos()).abs(),
+    ),
+    "comparison": (
+        lambda x: ((x * 3).long() < x[0, 0, 0].cos().long()).float(),
+        lambda x: ((x * 3).long() < x[0, 0, 0].cos()).float(),
+    ),
+    "root": (torch.sin, lambda x: x.sin().sqrt() * x.sin().sqrt()),
+    "squared root": (torch.sin, lambda x: x.sin().sqrt().square()),
+    "strides": (
+        lambda x: x.permute(2, 1, 0).contiguous().permute(2, 1, 0).as_strided((5, 48), (48, 1)),
+        lambda x: x.as_strided((5, 48), (48, 1)),
+    ),
+    "device": (lambda x: x.to("meta").sin(), torch.sin),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+@pytest.mark.parametrize("name", TWINS)
+def test_an_argument_is_not_what_is_nearly_the_same(name):
+    """The first of the two is calculated before, and is no argument of what takes the second."""
+    first, second = TWINS[name]
+    x, w = norm_inputs()
+    expected = llama_norm(second(x), w, 1e-6)
+    found = tdsl.replacing(rms_norm)
+
+    def backend(module, _):
+        found.apply(module)
+        module.recompile()
+        return module.forward
+
+    def program(x, w):
+        return first(x), llama_norm(second(x), w, 1e-6)
+
+    got = torch.compile(program, backend=backend, fullgraph=True)(x, w)[1]
+    torch.testing.assert_close(got, expected, equal_nan=True)
+
+
+def test_a_copy_that_would_be_the_same_memory():
+    def contiguous(x, w):
+        y = llama_norm(x.transpose(0, 1), w, 1e-6)
+        copied = y.contiguous()
+        copied.mul_(2)
+        return y.sum(-1) + copied.sum(-1)
+
+    def flat(x, w):
+        y = llama_norm(x.transpose(0, 1), w, 1e-6)
+        y.reshape(-1).mul_(2)
+        return y.sum()
+
+    assert replaced(contiguous, *norm_inputs()) == 1
+    assert replaced(flat, *norm_inputs()) == 1
+
+
+def test_what_reads_memory_as_it_lies():
+    def program(x, w):
+        return llama_norm(x.transpose(0, 1), w, 1e-6).as_strided((240,), (1,)).sin()
+
+    assert replaced(program, *norm_inputs()) == 1
+
+
+def test_what_nobody_reads_stays():
+    def program(x, w):
+        y = llama_norm(x, w, 1e-6)
+        torch.rand(3)
+        return y + torch.rand(48)
+
+    x, w = norm_inputs()
+    found = tdsl.replacing(rms_norm)
+
+    def backend(module, _):
+        assert found.apply(module) == 1
+        module.recompile()
+        return module.forward
+
+    torch.manual_seed(3)
+    expected = program(x, w)
+    torch.manual_seed(3)
+    torch.testing.assert_close(torch.compile(program, backend=backend, fullgraph=True)(x, w), expected)
+
+
+def test_beside_and_within_transforms():
+    x, w = norm_inputs()
+    vmap, grad, jvp = torch.func.vmap, torch.func.grad, torch.func.jvp
+    assert replaced(lambda x, w: llama_norm(vmap(torch.sin)(x), w, 1e-6), x, w) == 1
+    assert replaced(lambda x, w: vmap(lambda row: llama_norm(row, w, 1e-6))(x), x, w) == 0
+    assert replaced(lambda x, w: grad(lambda x: llama_norm(x, w, 1e-6).sum())(x), x, w) == 0
+    assert replaced(lambda x, w: jvp(lambda x: llama_norm(x, w, 1e-6), (x,), (x,))[1], x, w) == 0
+
+
 # What is wrong
 
 
