@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -73,6 +73,10 @@ class Found:
     why: str = ""
     share: float = 1.0  # of the reference that is there
     term: Term | None = None
+
+    def left(self, why: str) -> Found:
+        """The same, as what only came near."""
+        return replace(self, match=None, why=why)
 
 
 class Finding:

@@ -67,7 +67,8 @@ class Replacing(dict[str, Any]):
     def __init__(self, templates: Sequence[Template], at_least: Mapping[Template, int]) -> None:
         self.templates = tuple(templates)
         self.at_least = dict(at_least)
-        self.counts: Counter[Template] = Counter()
+        self.counts: Counter[Template] = Counter()  # of places: a graph that is compiled again has the same
+        self._places: set[Any] = set()
         self.wanted = [_wanted(template) for template in self.templates]
         super().__init__(inductor_options(_Pass(self)))
         self._patches: list[Any] = []
@@ -93,13 +94,17 @@ class Replacing(dict[str, Any]):
     def apply(self, module: fx.GraphModule) -> int:
         """Replaces in the graph of `module`, a traced or exported one, and in those within it. Returns how many calls
         there are now that were not there before."""
+        if not isinstance(module, fx.GraphModule):
+            raise TypeError(
+                f"apply() takes an fx.GraphModule, such as an exported program's; got a {type(module).__name__}"
+            )
         count = 0
         for child in module.children():
             if isinstance(child, fx.GraphModule):
                 count += self.apply(child)
-        return count + self._replace(module)
+        return count + self._replace(module, compiled=False)
 
-    def _replace(self, module: fx.GraphModule) -> int:
+    def _replace(self, module: fx.GraphModule, *, compiled: bool = True) -> int:
         global _graphs
         fake_mode = _fake_mode(module)
         if fake_mode is None:
@@ -119,7 +124,13 @@ class Replacing(dict[str, Any]):
         del _kept[:-LIMIT]
         for template, wanted in zip(self.templates, self.wanted, strict=True):
             mine = [each for each in found if each.wanted is wanted]
-            self.counts[template] += sum(each.match is not None for each in mine)
+            places: Counter[Any] = Counter()
+            for node in (each.node for each in mine if each.match is not None):
+                place = template, node.meta.get("stack_trace"), str(node.meta.get("nn_module_stack"))
+                places[place] += 1
+                key = (*place, places[place], None if compiled else _graphs)
+                self.counts[template] += key not in self._places
+                self._places.add(key)
             if not self.counts[template]:
                 near = max(mine, key=lambda each: each.share, default=None)
                 nearest = f"; the nearest, at {_where(near.node)}: {near.why}" if near is not None else ""
@@ -151,6 +162,9 @@ def replacing(*templates: Template, at_least: Mapping[Template, int] | None = No
     for template in (*chosen, *(at_least or {})):
         if not isinstance(template, Template):
             raise TypeError(f"replacing() takes templates; got {template!r}")
+    for template, count in (at_least or {}).items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise TypeError(f"at_least= says how often; got {count!r} for {template!r}")
     if not chosen:
         raise TypeError(
             "replacing() without templates takes those made with replaces=True, and there are none"
@@ -166,6 +180,10 @@ class _Pass(CustomGraphPass):
         module = graph.owning_module
         assert module is not None
         self.replacing._replace(module)
+
+    def __deepcopy__(self, memo: Any) -> _Pass:
+        """PyTorch copies its options; what is counted is counted here."""
+        return self
 
     def uuid(self) -> str:
         parts = [own_digest(), *(str(template.op) for template in self.replacing.templates)]
@@ -237,28 +255,30 @@ def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -
         warnings.warn(message, stacklevel=2)
         return []
     matches = [each.match for each in found if each.match is not None]
-    if not matches:
-        return found
     why = ""
-    for keep_strides in (False, True):
+    keep_strides = False
+    while matches:
         rewriting = Rewriting(reading, keep_strides=keep_strides)
+        left = None
         try:
             rewriting.put(matches)
             why = problem(reading, rewriting)
         except CannotWriteError as error:
-            why = str(error)
+            why, left = str(error), error.match
         if not why:
             rewriting.finish()
             module.graph.lint()
             return found
         rewriting.undo()
-    _log.info("a graph was left as it was: %s", why)
-    return [
-        Found(
-            wanted=each.wanted, spelling=each.spelling, node=each.node, why=each.why or why, share=each.share
-        )
-        for each in found
-    ]
+        if left is not None:
+            matches.remove(left)
+            found = [each.left(why) if each.match is left else each for each in found]
+        elif keep_strides:
+            _log.info("a graph was left as it was: %s", why)
+            return [each.left(why) if each.match is not None else each for each in found]
+        else:
+            keep_strides = True
+    return found
 
 
 def _fake_mode(module: fx.GraphModule) -> Any:

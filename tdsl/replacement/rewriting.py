@@ -23,7 +23,9 @@ from tdsl.replacement.terms import Term
 
 
 class CannotWriteError(Exception):
-    """A value that the call would need cannot be had where the call would be."""
+    """A value that the call would need cannot be had where the call would be. `match`: of which call."""
+
+    match: Match | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +67,11 @@ class Rewriting:
     def put(self, matches: Sequence[Match]) -> None:
         """Raises CannotWriteError, with some calls in place, where one cannot be."""
         for match in sorted(matches, key=lambda match: match.at):
-            self._replace(match)
+            try:
+                self._replace(match)
+            except CannotWriteError as error:
+                error.match = match
+                raise
 
     def _replace(self, match: Match) -> None:
         old = self.reading.nodes[match.at]

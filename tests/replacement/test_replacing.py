@@ -309,6 +309,16 @@ def test_an_argument_that_is_written_to_on_the_way():
     assert replaced(spoiled, *norm_inputs()) == 0
 
 
+def test_what_cannot_be_written_leaves_the_rest():
+    def program(x, w):
+        y = x.cos()
+        normed = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)
+        y.add_(1)
+        return normed * w, llama_norm(x.sin(), w, 1e-6)
+
+    assert replaced(program, *norm_inputs()) == 1
+
+
 def test_a_result_that_is_written_to_afterwards():
     def program(x, w):
         h = llama_norm(x, w, 1e-6)
@@ -344,6 +354,21 @@ def test_under_autocast():
         got = torch.compile(program, fullgraph=True, options=found)(x)
     assert found.counts[swiglu] == 1
     torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
+
+
+def test_under_autocast_that_was_on_before():
+    """It keeps the weights that it has cast, which are no tensors of the graph."""
+    gate, up = nn.Linear(24, 40, bias=False), nn.Linear(24, 40, bias=False)
+
+    def program(x):
+        return F.silu(gate(x)) * up(x)
+
+    x = torch.randn(3, 24)
+    found = tdsl.replacing(swiglu)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        got = torch.compile(program, fullgraph=True, options=found)(x)
+        torch.testing.assert_close(got, program(x), rtol=2e-2, atol=2e-2)
+    assert found.counts[swiglu] == 1
 
 
 def test_a_template_that_autocast_would_cast():
@@ -426,6 +451,17 @@ def test_the_context_counts_at_its_end():
         torch.no_grad(),
     ):
         torch.compile(model, fullgraph=True)(x)
+
+
+def test_what_is_compiled_again_counts_once():
+    model = Model()
+    found = tdsl.replacing(rms_norm)
+    compiled = torch.compile(model, fullgraph=True, options=found)
+    with torch.no_grad():
+        for rows in (3, 4, 5):
+            compiled(torch.randn(rows, 16))
+    compiled(torch.randn(5, 16))
+    assert found.counts[rms_norm] == 2
 
 
 def test_nothing_found_is_said():
@@ -627,6 +663,79 @@ def test_a_spelling_of_other_parameters():
         tdsl.replacing(norm)
 
 
+SCALED = """
+template scaled(x: f32[R..., N], flag: const bool, factor: float) -> y: f32[R..., N]:
+    for r in grid(R by 4):
+        n = whole(N)
+        v = load x[r, n]
+        if flag:
+            store y[r, n] = v * factor * sum(v, n)
+        else:
+            store y[r, n] = v + factor * sum(v, n)
+"""
+
+
+def ignores_flag(x, flag, factor):
+    return x * factor * x.sum(-1, keepdim=True)
+
+
+def ignores_scalar(x, flag, factor):
+    return x * 0.1 * x.sum(-1, keepdim=True) if flag else x + 0.1 * x.sum(-1, keepdim=True)
+
+
+def other_dimension(x, flag, factor):
+    total = x.sum(2 if x.dim() > 2 else -1, keepdim=True)
+    return x * factor * total if flag else x + factor * total
+
+
+def other_gradient(x, flag, factor):
+    total = x.sum(-1, keepdim=True).detach()
+    return x * factor * total if flag else x + factor * total
+
+
+def small_numbers(x, flag, factor):
+    return torch.where(x.abs() < 6, right(x, flag, factor), 0)
+
+
+def right(x, flag, factor):
+    total = x.sum(-1, keepdim=True)
+    return x * total * factor if flag else total * factor + x
+
+
+@pytest.mark.parametrize(
+    "spelling", [ignores_flag, ignores_scalar, other_dimension, other_gradient, small_numbers, right]
+)
+def test_a_spelling_that_is_right_now_and_then(spelling):
+    @tdsl.template(source=SCALED)
+    def scaled(x, flag, factor):
+        total = x.sum(-1, keepdim=True)
+        return x * factor * total if flag else x + factor * total
+
+    scaled.replaces(spelling)
+    if spelling is right:
+        tdsl.replacing(scaled)
+        return
+    message = "another gradient" if spelling is other_gradient else "other numbers"
+    with pytest.raises(tdsl.TdslError, match=message):
+        tdsl.replacing(scaled)
+
+
+def test_what_replacing_is_not_given():
+    for count in (-1, 1.5, "3", True):
+        with pytest.raises(TypeError, match="at_least= says how often"):
+            tdsl.replacing(rms_norm, at_least={rms_norm: count})
+    with pytest.raises(TypeError, match=r"takes an fx\.GraphModule"):
+        tdsl.replacing(rms_norm).apply(nn.Linear(2, 2))
+
+
+def test_contexts_within_contexts():
+    """PyTorch copies its options, and with them what has been entered."""
+    x, w = norm_inputs()
+    with tdsl.replacing(softmax), tdsl.replacing(rms_norm) as found:
+        torch.compile(lambda x, w: llama_norm(x, w, 1e-6))(x, w)
+    assert found.counts[rms_norm] == 1
+
+
 def test_a_template_that_says_nothing():
     @tdsl.template(
         source="template f(x: f32[M]) -> y: f32[M]:\n    for m in grid(M):\n        store y[m] = load x[m]\n"
@@ -671,3 +780,20 @@ def test_swap():
     assert "forward" not in vars(model.blocks[0])
     with pytest.raises(ValueError, match="has no Conv2d; it has"):
         tdsl.swap(model, {nn.Conv2d: fast})
+
+
+def test_swaps_are_undone_in_their_order():
+    model = Model()
+    first = tdsl.swap(model, {Block: fast})
+    second = tdsl.swap(model, {Block: fast})
+    with pytest.raises(RuntimeError, match="undo that first"):
+        first.undo()
+    second.undo()
+    first.undo()
+    assert "forward" not in vars(model.blocks[0])
+
+
+def test_what_swap_is_not_given():
+    for wrong in ({"Block": fast}, {Block: None}):
+        with pytest.raises(TypeError, match="takes a function for each class"):
+            tdsl.swap(Model(), wrong)
