@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 
+from tdsl.lower.inductor.compat.names import sympy
 from tdsl.replacement.terms import REDUCTIONS, SYMMETRIC, UNARY, Shape, Term, Terms
 
 Made = tuple[Shape, torch.dtype]
-_COPIES = frozenset(
-    ["clone", "contiguous", "alias", "detach", "lift", "lift_fresh", "lift_fresh_copy", "view_as_real_copy"]
-)
+_COPIES = frozenset(["clone", "contiguous", "alias", "lift", "lift_fresh", "lift_fresh_copy"])
 _COMPARISONS = {
     "lt": ("lt", False),
     "gt": ("lt", True),
@@ -72,7 +71,9 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
 
     if name in _COPIES:
         return terms.cast(args[0], dtype)
-    if name in UNARY:
+    if name == "detach":
+        return terms.detached(args[0])
+    if name in UNARY and len(args) == 1 and not kwargs:
         operand = args[0] if dtype == torch.bool else promoted(args[0])
         return terms.unary(name, operand, dtype)
     if name in _COMPARISONS:
@@ -118,16 +119,13 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
             return terms.mul([(args[0], 1), (terms.unary("sigmoid", args[0], dtype), 1)], shape, dtype)
         case "gelu":
             return _gelu(terms, args[0], kwargs.get("approximate", "none"), shape, dtype)
-        case "relu":
-            return terms.pointwise("max", [args[0], 0], shape, dtype)
         case "clamp_min" | "clamp_max":
-            operands = [promoted(arg) for arg in args[:2]]
-            return terms.pointwise("max" if name == "clamp_min" else "min", operands, shape, dtype)
+            return terms.pointwise(name, [promoted(arg) for arg in args[:2]], shape, dtype)
         case "clamp":
             low, high = (*args[1:], None, None)[:2]
             low, high = kwargs.get("min", low), kwargs.get("max", high)
             found: Term = promoted(args[0])
-            for op, bound in (("max", low), ("min", high)):
+            for op, bound in (("clamp_min", low), ("clamp_max", high)):
                 if bound is not None:
                     found = terms.pointwise(op, [found, promoted(bound)], shape, dtype)
             return found
@@ -179,7 +177,7 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
             return terms.make("number", (terms.size(value),), shape, dtype)
         case "mean":
             return _mean(terms, args, kwargs, made)
-        case "embedding":
+        case "embedding" if args[2] < 0 and not any(args[3:5]):  # else its gradient is another
             return terms.make("index", (args[0], (args[1],)), shape, dtype)
         case "mm" | "bmm":
             return terms.matmul(name, args[0], args[1], shape, dtype)
@@ -267,12 +265,12 @@ def _var(terms: Terms, x: Term, dims: Sequence[int], correction: float, made: Ma
 
 def _common(args: Sequence[Any]) -> torch.dtype:
     """The dtype in which two operands are compared."""
-    terms = [arg for arg in args[:2] if isinstance(arg, Term)]
-    ranked = [term for term in terms if term.shape] or terms
-    found = ranked[0].dtype
-    for term in ranked[1:]:
-        found = torch.promote_types(found, term.dtype)
-    numbers = [arg for arg in args[:2] if not isinstance(arg, Term)]
-    if any(isinstance(number, float) for number in numbers) and not found.is_floating_point:
-        return torch.get_default_dtype()
-    return found
+    found: list[Any] = []
+    for arg in args[:2]:
+        if isinstance(arg, Term):
+            found.append(torch.empty((1,) if arg.shape else (), dtype=arg.dtype, device="meta"))
+        elif isinstance(arg, sympy.Basic):
+            found.append(1 if arg.is_integer else 1.0)
+        else:
+            found.append(arg)
+    return torch.result_type(*found)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ _checked: set[tuple[str, Callable[..., Any]]] = set()
 
 
 def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
-    """Runs both on random tensors, in each dtype, once a process.
+    """Runs both on random tensors, in each dtype, with each rank, constant and set of optional tensors that a graph could have,
+    once a process.
 
-    Raises TdslError where they differ by more than roundings, or cannot be run.
+    Raises TdslError where they, or their gradients, differ by more than roundings, or cannot be run. What fails for another
+    rank, say, is fine, for then it cannot be read for that rank either.
     """
     kernel, reference = template.template, template.reference
     key = (str(template.op), spelling)
@@ -46,8 +49,9 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
     compared, problem = 0, ""
     for picked in itertools.product(*(choices for _, choices in kernel.dtype_choices)):
         names = {name: dtype for (name, _), dtype in zip(kernel.dtype_choices, picked, strict=True)}
-        for size in (6, 16):
-            arguments = _arguments(kernel, names, size)
+        wide = all(dtypes.TORCH[each] not in (torch.float16, torch.bfloat16) for each in picked)
+        for first, (size, variant) in _first(itertools.product((6, 16), _variants(kernel))):
+            arguments = _arguments(kernel, names, size, variant)
             if arguments is None:
                 continue
             try:
@@ -58,6 +62,8 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
             try:
                 found = _results(spelling(*_copies(arguments)))
             except Exception as error:
+                if not first:
+                    continue
                 raise refuse(
                     f"the spelling '{name}' of '{kernel.name}' fails where its reference does not: {error}"
                 ) from error
@@ -65,8 +71,14 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
                 raise refuse(
                     f"the spelling '{name}' of '{kernel.name}' returns {len(found)} values, its reference {len(expected)}"
                 )
+            who = f"the spelling '{name}' of '{kernel.name}'"
             for output, its, want in zip(kernel.outputs, found, expected, strict=True):
-                _compare(refuse, f"the spelling '{name}' of '{kernel.name}'", output.name, its, want)
+                _compare(refuse, who, output.name, its, want)
+            if wide and (gradients := _gradients(reference, arguments)) is not None:
+                its_gradients = _gradients(spelling, arguments) or [None] * len(gradients)
+                for at, its, want in zip(range(len(arguments)), its_gradients, gradients, strict=True):
+                    if want is not None:
+                        _compare(refuse, f"{who} has another gradient: it", kernel.params[at].name, its, want)
             compared += 1
     if not compared:
         raise refuse(
@@ -95,7 +107,69 @@ def _compare(refuse: Callable[[str], TdslError], who: str, output: str, its: Any
         )
 
 
-def _arguments(kernel: ir.Kernel, names: dict[str, str], size: int) -> list[Any] | None:
+@dataclass(frozen=True)
+class _Variant:
+    rest: tuple[int, ...]  # the sizes that `R...` stands for
+    consts: Mapping[str, Any]
+    present: frozenset[str]  # of the optional tensors
+
+
+def _variants(kernel: ir.Kernel) -> Iterator[_Variant]:
+    """The usual one first."""
+    tensors = [param for param in kernel.params if isinstance(param, ir.Tensor)]
+    optional = [param.name for param in tensors if param.optional]
+    consts = [param for param in kernel.params if isinstance(param, ir.Const)]
+    has_rest = any(isinstance(dim, ir.RestDim) for param in tensors for dim in param.dims)
+    for values in itertools.product(*map(_values, consts)):
+        given = {const.name: value for const, value in zip(consts, values, strict=True)}
+        for count in range(len(optional), -1, -1):
+            for present in itertools.combinations(optional, count):
+                for rest in ((2, 3), (2,), (), (2, 3, 4)) if has_rest else ((),):
+                    yield _Variant(rest, given, frozenset(present))
+
+
+def _values(const: ir.Const) -> list[Any]:
+    match const.type:
+        case "bool":
+            return [True, False]
+        case "dtype" if const.default is None:
+            return ["f32", "f16", "bf16"]
+    if const.default is not None:
+        return [const.default]
+    return [{"int": 2, "float": 0.5}.get(const.type)]
+
+
+def _first(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
+    """Each item, and whether it is the first."""
+    return ((at == 0, item) for at, item in enumerate(items))
+
+
+def _gradients(function: Callable[..., Any], arguments: list[Any]) -> list[torch.Tensor | None] | None:
+    """Of some sum of the results, of each argument; None where there are none."""
+    given = _copies(arguments)
+    wanted = [each for each in given if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    for each in wanted:
+        each.requires_grad_()
+    try:
+        total = sum(
+            (
+                each.double() * torch.linspace(0.5, 1.5, each.numel(), dtype=torch.float64).view(each.shape)
+            ).sum()
+            for each in _results(function(*given))
+            if each.is_floating_point() and each.requires_grad
+        )
+        if not isinstance(total, torch.Tensor):
+            return None
+        found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
+    except Exception:
+        return None
+    by_id = dict(zip(map(id, wanted), found, strict=True))
+    return [by_id.get(id(each)) for each in given]
+
+
+def _arguments(kernel: ir.Kernel, names: dict[str, str], size: int, variant: _Variant) -> list[Any] | None:
+    """Scalars, and how large the numbers are, depend on the size."""
+    small = size < 10
     dims: dict[str, int] = {name: size * (at + 1) for at, name in enumerate(kernel.dims)}
     consts: dict[str, Any] = {}
     generator = torch.Generator().manual_seed(0)
@@ -103,22 +177,20 @@ def _arguments(kernel: ir.Kernel, names: dict[str, str], size: int) -> list[Any]
     for param in kernel.params:
         match param:
             case ir.Const():
-                value = (
-                    param.default
-                    if param.default is not None
-                    else {"bool": True, "int": 2, "float": 0.5, "dtype": "f32"}.get(param.type)
-                )
+                value = variant.consts[param.name]
                 if value is None:
                     return None
                 consts[param.name] = value
                 made.append(dtypes.TORCH[str(value)] if param.type == "dtype" else value)
             case ir.Scalar():
-                made.append(0.1 if param.type == "float" else 2)
+                made.append((0.1 if small else 0.7) if param.type == "float" else (2 if small else 3))
+            case ir.Tensor() if param.optional and param.name not in variant.present:
+                made.append(None)
             case ir.Tensor():
                 shape: list[int] = []
                 for dim in param.dims:
                     if isinstance(dim, ir.RestDim):
-                        shape += [2, 3]
+                        shape += variant.rest
                     else:
                         try:
                             shape.append(int(evaluate(dim, Environment(dims=dims, params=consts))))
@@ -128,7 +200,8 @@ def _arguments(kernel: ir.Kernel, names: dict[str, str], size: int) -> list[Any]
                 if dtype == torch.bool:
                     made.append(torch.rand(shape, generator=generator) > 0.5)
                 elif dtype.is_floating_point:
-                    made.append(torch.randn(shape, generator=generator).to(dtype))
+                    numbers = torch.randn(shape, generator=generator) * (1 if small else 5)
+                    made.append(numbers.to(dtype))
                 else:
                     made.append(torch.randint(0, size, shape, generator=generator).to(dtype))
     return made

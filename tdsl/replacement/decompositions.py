@@ -1,4 +1,6 @@
-"""What is taken apart before it becomes terms: PyTorch's own decompositions, of operators that people also write by hand."""
+"""What is taken apart before it becomes terms: PyTorch's own decompositions, of operators that people also write by hand.
+
+Not `norm` and `std`: their gradient is 0 where what is written by hand, the root of a sum, has none."""
 
 from __future__ import annotations
 
@@ -24,10 +26,6 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
             aten.nll_loss2d_forward,
             aten.var,
             aten.var_mean,
-            aten.std,
-            aten.std_mean,
-            aten.linalg_vector_norm,
-            aten.norm,
             aten.glu,
             aten.addcdiv,
             aten.hardswish,

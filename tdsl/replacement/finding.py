@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,6 +74,10 @@ class Found:
     share: float = 1.0  # of the reference that is there
     term: Term | None = None
 
+    def left(self, why: str) -> Found:
+        """The same, as what only came near."""
+        return replace(self, match=None, why=why)
+
 
 class Finding:
     """`found`, of a graph that was read."""
@@ -89,15 +93,22 @@ class Finding:
         }
         self._taken: set[Value] = set()
         values = self.recorder.values
-        self._by_term: dict[Term, Value] = {}
-        self._by_base: dict[Term, Value] = {}
+        self._by_term: dict[tuple[Term, torch.device, bool], Value] = {}  # gradients are on, or off
+        self._by_base: dict[tuple[Term, torch.device, bool], Value] = {}
         self._alike: dict[Term, list[Term]] = {}
         self._readers: dict[Value, list[Value | None]] = {}
         for value in values:
-            if value.term not in self._by_term:
-                self._by_term[value.term] = value
-                self._by_base.setdefault(_bare(value.term), value)
-                self._alike.setdefault(patterns.core(self.terms, value.term), []).append(value.term)
+            device = value.tensor.device
+            for term, stopped in (
+                (value.term, False),
+                (value.term, True),
+                (self.terms.attached(value.term), True),
+            ):
+                self._by_term.setdefault((term, device, stopped), value)
+                self._by_base.setdefault((_bare(term), device, stopped), value)
+            if self._by_term[value.term, device, False] is value:
+                for term in dict.fromkeys((value.term, self.terms.attached(value.term))):
+                    self._alike.setdefault(patterns.core(self.terms, term), []).append(term)
             for used in _used(value):
                 self._readers.setdefault(used, []).append(value)
         for used in reading.used:
@@ -148,7 +159,7 @@ class Finding:
             self.found.append(max(near, key=lambda each: each.share))
 
     def _of(self, value: Value, wanted: Wanted, index: int, output: ir.Tensor) -> Iterator[Found]:
-        term = _bare(value.term)
+        term = self.terms.attached(_bare(value.term)) if value.stopped else _bare(value.term)
         if term.dtype not in dtypes.NAMES:
             return
         device = value.tensor.device
@@ -156,7 +167,7 @@ class Finding:
         node = self.reading.nodes[value.at]
         name = dtypes.NAMES[term.dtype]
         kinds = [*patterns.kinds(wanted.kernel, output, term.shape, name, self._dtypes)]
-        if value.term is not term:
+        if value.term.op == "view":
             kinds += patterns.kinds(wanted.kernel, output, value.term.shape, name, self._dtypes)
         # A pattern of made-up sizes is read once for all; one of the sizes at hand is needed where some are 1, say.
         for general, kind in [(k.of_any_size(), k) for k in kinds]:
@@ -253,9 +264,10 @@ class Finding:
                     continue
                 if name not in binding:
                     return near(f"nothing says what '{name}' is")
-                tensor = self._tensor(binding[name])
+                tensor = self._tensor(binding[name], value)
                 if tensor is None:
                     return near(f"what would be '{name}' is no tensor of the graph: {shown(binding[name])}")
+                tensor = tensor.detach()  # nothing is differentiated
                 known.append((tensor, binding[name]))
                 arguments[name] = binding[name]
                 given.append(tensor)
@@ -293,9 +305,18 @@ class Finding:
                 )
         except TdslError as error:
             return near(str(error.diagnostics[0].message))
+        if value.stopped:
+            results = tuple(map(self.terms.detached, results))
         roots = [self._root(result) if at != index else value for at, result in enumerate(results)]
         at = min(root.at for root in roots if root is not None)
-        match = Match(op=wanted.op, arguments=arguments, roots=tuple(roots), at=at)
+        match = Match(
+            op=wanted.op,
+            arguments=arguments,
+            roots=tuple(roots),
+            at=at,
+            device=value.tensor.device,
+            stopped=value.stopped,
+        )
         if wanted.casts and self.reading.casting[at]:
             return near(
                 "autocast is on there, and would cast the arguments of a template that has 'autocast='"
@@ -319,18 +340,19 @@ class Finding:
             return float(number)
         return number
 
-    def _tensor(self, term: Term) -> torch.Tensor | None:
-        """A fake tensor of the term's sizes that is calculated in the graph, or a view of one."""
-        value = self._by_term.get(term)
+    def _tensor(self, term: Term, root: Value) -> torch.Tensor | None:
+        """A fake tensor of the term's sizes that is calculated in the graph, or a view of one, where `root` is."""
+        where = root.tensor.device, root.stopped
+        value = self._by_term.get((term, *where))
         if value is not None:
             return value.tensor
-        value = self._by_term.get(_bare(term)) or self._by_base.get(_bare(term))
+        value = self._by_term.get((_bare(term), *where)) or self._by_base.get((_bare(term), *where))
         with torch.no_grad(), self.reading.fake_mode:
             if value is not None:
                 sizes = [self._size(size) for size in term.shape]
                 return None if any(size is None for size in sizes) else torch.reshape(value.tensor, sizes)
             if term.op == "permute":
-                inner = self._tensor(term.args[0])
+                inner = self._tensor(term.args[0], root)
                 return None if inner is None else torch.permute(inner, list(term.args[1]))
         return None
 
@@ -349,12 +371,17 @@ class Finding:
 
     def _inside(self, match: Match) -> set[Value]:
         """What is calculated on the way from a match's arguments to its results."""
-        ends = {_bare(argument) for argument in match.arguments.values() if isinstance(argument, Term)}
+        ends = {
+            _bare(self.terms.attached(argument))
+            for argument in match.arguments.values()
+            if isinstance(argument, Term)
+        }
         inside: set[Value] = set()
         todo = [root for root in match.roots if root is not None]
         while todo:
             value = todo.pop()
-            if value in inside or (_bare(value.term) in ends and value not in match.roots):
+            term = _bare(self.terms.attached(value.term))
+            if value in inside or (term in ends and value not in match.roots):
                 continue
             inside.add(value)
             todo += _used(value)
@@ -364,7 +391,7 @@ class Finding:
         """A product or a reduction inside that others need, too: it would be calculated twice."""
         inside = self._inside(match)
         for value in inside - set(match.roots):
-            term = self.terms.coefficient(value.term)[1]
+            term = self.terms.coefficient(self.terms.attached(value.term))[1]
             term = term.args[0] if term.op == "view" else term
             heavy = term.op in _HEAVY and value.made_by is not None and not _is_view(value)
             readers = self._readers.get(value, ()) if heavy else ()

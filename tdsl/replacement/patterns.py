@@ -226,7 +226,7 @@ def _read(
 
 
 def _call(function: Callable[..., Any], arguments: Sequence[Any], device: torch.device) -> Any:
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False), torch.enable_grad():
         return function(*arguments)
 
 

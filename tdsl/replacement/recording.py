@@ -32,6 +32,7 @@ class Value:
 
     `made_by` is what calls ATen for it, with values for tensors: None for a graph's argument, and for what is not
     taken apart. `at` is the position of the node in whose work it is made; `written` of the one that overwrites it.
+    `stopped`: made where gradients are off, so its term is one of `detach`.
     """
 
     term: Term
@@ -40,14 +41,18 @@ class Value:
     made_by: tuple[Any, tuple[Any, ...], dict[str, Any]] | None = None
     item: int | None = None  # of a call with several results
     written: int | None = None
+    stopped: bool = False
 
 
 class Recorder(TorchDispatchMode):
-    """Notes what is called while it is on. All tensors have to be fake ones."""
+    """Notes what is called while it is on. All tensors have to be fake ones.
 
-    def __init__(self, terms: Terms) -> None:
+    `stopping`: whether gradients are off; None: as PyTorch has it.
+    """
+
+    def __init__(self, terms: Terms, *, stopping: bool | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.terms = terms
+        self.terms, self.stopping = terms, stopping
         self.at = -1
         self.values: list[Value] = []
         self._of: dict[int, Value] = {}  # by the tensor's id
@@ -65,7 +70,10 @@ class Recorder(TorchDispatchMode):
         return self.terms.leaf(self.terms.shape(tensor.shape), tensor.dtype)
 
     def note(self, tensor: torch.Tensor, term: Term, made_by: Any = None, item: int | None = None) -> Value:
-        value = Value(term, tensor, self.at, made_by, item)
+        stopped = made_by is not None and self._stops()
+        if stopped:
+            term = self.terms.detached(term)
+        value = Value(term, tensor, self.at, made_by, item, stopped=stopped)
         self.values.append(value)
         if id(tensor) not in self._of:
             self._kept.append(tensor)
@@ -73,6 +81,9 @@ class Recorder(TorchDispatchMode):
             self._first.setdefault(_memory(tensor), self.at)
         self._of[id(tensor)] = value
         return value
+
+    def _stops(self) -> bool:
+        return not torch.is_grad_enabled() if self.stopping is None else self.stopping
 
     def overwrite(self, tensor: torch.Tensor) -> None:
         """What is in a tensor's memory is not known any more."""
@@ -139,40 +150,47 @@ class Recorder(TorchDispatchMode):
             self.note(tensors[0], term, made_by)
 
     def _term(self, func: Any, args: Any, kwargs: Any, made: torch.Tensor, item: int | None) -> Term:
-        if torch.Tag.nondeterministic_seeded in func.tags or made.layout != torch.strided:
+        # What is in memory where, a term does not say.
+        strided = "as_strided" in func.__name__
+        if torch.Tag.nondeterministic_seeded in func.tags or made.layout != torch.strided or strided:
             return self.opaque(made)
         packet, overload = str(func).removeprefix("aten.").rsplit(".", 1)
         terms_args, terms_kwargs = tree_map(self._argument, (tuple(args), dict(kwargs)))
         shape, dtype = self.terms.shape(made.shape), made.dtype
+        # Arguments by name and by place are the same, and so are those that are not given.
+        arguments = [argument for argument in func._schema.arguments if not argument.kwarg_only]
+        placed, named = list(terms_args), dict(terms_kwargs)
+        for argument in arguments[len(placed) :]:
+            placed.append(named.pop(argument.name, argument.default_value))
+        named = {name: value for name, value in named.items() if name not in _NO_MEANING}
         if func.namespace == "aten" and item is not None:
-            found = part_of(self.terms, packet, terms_args, item, (shape, dtype))
+            found = part_of(self.terms, packet, placed, item, (shape, dtype))
             if found is not None:
                 return found
         known = func.namespace == "aten" or (
             func.namespace == "prims" and func.__name__.partition(".")[0] in PRIMS
         )
-        if known and item is None:
+        tensors = [made]
+        tree_map(lambda arg: tensors.append(arg) if isinstance(arg, torch.Tensor) else None, (args, kwargs))
+        complex_ = any(tensor.dtype.is_complex for tensor in tensors)
+        if known and item is None and not complex_:
             packet = packet.removeprefix("prims.")
-            # Arguments by name and by place are the same.
-            names = [argument.name for argument in func._schema.arguments if not argument.kwarg_only]
-            placed = list(terms_args)
-            while len(placed) < len(names) and names[len(placed)] in terms_kwargs:
-                placed.append(terms_kwargs.pop(names[len(placed)]))
-            found = term_of(self.terms, packet, placed, terms_kwargs, (shape, dtype))
+            found = term_of(self.terms, packet, placed, named, (shape, dtype))
             if found is not None:
                 return found
-        rest = tuple(
-            sorted((name, _frozen(value)) for name, value in terms_kwargs.items() if name not in _NO_MEANING)
-        )
+        rest = tuple(sorted((name, _frozen(value)) for name, value in named.items()))
         return self.terms.make(
             f"{packet}.{overload}" if item is None else f"{packet}.{overload}[{item}]",
-            (*_frozen(terms_args), rest),
+            (*_frozen(placed), rest),
             shape,
             dtype,
         )
 
     def _argument(self, arg: Any) -> Any:
-        return self.value(arg).term if isinstance(arg, torch.Tensor) else self.terms.size(arg)
+        if not isinstance(arg, torch.Tensor):
+            return self.terms.size(arg)
+        term = self.value(arg).term
+        return self.terms.attached(term) if self._stops() else term
 
 
 _NO_MEANING = {"memory_format", "device", "pin_memory", "layout", "non_blocking"}
@@ -195,9 +213,17 @@ def _memory(tensor: torch.Tensor) -> int:
 
 @contextmanager
 def recording(recorder: Recorder, fake_mode: Any) -> Iterator[None]:
-    """Attention is read as what it means, products and a softmax, whichever kernel PyTorch would choose."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake_mode, recorder:
-        yield
+    """Gradients are off: the graph's are in `Recorder.stopping`. Attention is read as what it means, products and a softmax, whichever kernel PyTorch would choose.
+
+    What autocast has kept of other calls is no tensor that is known here.
+    """
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake_mode, recorder:
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 class Reading(fx.Interpreter):
@@ -214,6 +240,7 @@ class Reading(fx.Interpreter):
         self.casting: list[bool] = []  # of each node, whether autocast is on
         self.used: list[Value] = []  # by what could not be run
         self._entered = ExitStack()
+        self._levels = 0  # of transforms of `torch.func` that are open
 
     def read(self) -> None:
         """Runs every node."""
@@ -241,9 +268,13 @@ class Reading(fx.Interpreter):
             return found
         if is_switch(node):
             return self.switch(node, *self.fetch_args_kwargs_from_env(node))
+        level = _level(node)
+        self._levels += level
         try:
             if node.op == "call_function" and isinstance(node.target, torch._ops.HigherOrderOperator):
                 raise NotImplementedError("an operator of higher order")
+            if self._levels or level:
+                raise NotImplementedError("within a transform of torch.func")
             return super().run_node(node)
         except Exception as error:
             self.unread[node] = f"{type(error).__name__}: {error}"
@@ -291,6 +322,8 @@ class Reading(fx.Interpreter):
             return context
         if node.target is torch.amp.autocast_mode._exit_autocast:
             _leave(args[0])
+        if node.target is torch._C._set_grad_enabled:
+            self.recorder.stopping = not args[0]
         return None
 
 
@@ -304,6 +337,14 @@ _SWITCHES = (
 def is_switch(node: fx.Node) -> bool:
     """Whether a node sets what the calls after it do, and calculates nothing."""
     return node.target in _SWITCHES
+
+
+def _level(node: fx.Node) -> int:
+    """Whether a node opens a level of `torch.func`, or of forward-mode derivatives, 1, or closes one, -1."""
+    name = getattr(node.target, "__name__", "")
+    if name.endswith(("_increment_nesting", "_enter_dual_level")):
+        return 1
+    return -1 if name.endswith(("_decrement_nesting", "_exit_dual_level")) else 0
 
 
 def _leave(context: Any) -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import fx
 from tdsl.api import Template, replacing_templates
 from tdsl.diagnostics import Code, Diagnostic, TdslError
 from tdsl.identity import own_digest
-from tdsl.lower.inductor.compat.call_names import CustomGraphPass, inductor_options, is_transform
+from tdsl.lower.inductor.compat.call_names import CustomGraphPass, inductor_options
 from tdsl.replacement.checking import check_spelling
 from tdsl.replacement.finding import Finding, Found, Spelling, Wanted
 from tdsl.replacement.recording import Reading, Recorder
@@ -68,7 +68,8 @@ class Replacing(dict[str, Any]):
     def __init__(self, templates: Sequence[Template], at_least: Mapping[Template, int]) -> None:
         self.templates = tuple(templates)
         self.at_least = dict(at_least)
-        self.counts: Counter[Template] = Counter()
+        self.counts: Counter[Template] = Counter()  # of places: a graph that is compiled again has the same
+        self._places: set[Any] = set()
         self.wanted = [_wanted(template) for template in self.templates]
         super().__init__(inductor_options(_Pass(self)))
         self._patches: list[Any] = []
@@ -98,13 +99,17 @@ class Replacing(dict[str, Any]):
     def apply(self, module: fx.GraphModule) -> int:
         """Replaces in the graph of `module`, a traced or exported one, and in those within it. Returns how many calls
         there are now that were not there before."""
+        if not isinstance(module, fx.GraphModule):
+            raise TypeError(
+                f"apply() takes an fx.GraphModule, such as an exported program's; got a {type(module).__name__}"
+            )
         count = 0
         for child in module.children():
             if isinstance(child, fx.GraphModule):
                 count += self.apply(child)
-        return count + self._replace(module)
+        return count + self._replace(module, compiled=False)
 
-    def _replace(self, module: fx.GraphModule) -> int:
+    def _replace(self, module: fx.GraphModule, *, compiled: bool = True) -> int:
         global _graphs
         fake_mode = _fake_mode(module)
         if fake_mode is None:
@@ -127,7 +132,13 @@ class Replacing(dict[str, Any]):
         del _kept[:-LIMIT]
         for template, wanted in zip(self.templates, self.wanted, strict=True):
             mine = [each for each in found if each.wanted is wanted]
-            self.counts[template] += sum(each.match is not None for each in mine)
+            places: Counter[Any] = Counter()
+            for node in (each.node for each in mine if each.match is not None):
+                place = template, node.meta.get("stack_trace"), str(node.meta.get("nn_module_stack"))
+                places[place] += 1
+                key = (*place, places[place], None if compiled else _graphs)
+                self.counts[template] += key not in self._places
+                self._places.add(key)
             if not self.counts[template]:
                 near = max(mine, key=lambda each: each.share, default=None)
                 nearest = f"; the nearest, at {_where(near.node)}: {near.why}" if near is not None else ""
@@ -159,6 +170,9 @@ def replacing(*templates: Template, at_least: Mapping[Template, int] | None = No
     for template in (*chosen, *(at_least or {})):
         if not isinstance(template, Template):
             raise TypeError(f"replacing() takes templates; got {template!r}")
+    for template, count in (at_least or {}).items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise TypeError(f"at_least= says how often; got {count!r} for {template!r}")
     if not chosen:
         raise TypeError(
             "replacing() without templates takes those made with replaces=True, and there are none"
@@ -238,14 +252,8 @@ def _missing(template: Template, count: int, got: int) -> TdslError:
 
 def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -> list[Found]:
     """Changes the graph, if it is right afterwards; what was found, and what nearly was."""
-    transform = next((node for node in module.graph.nodes if is_transform(node.target)), None)
-    if transform is not None:
-        why = "the graph has transforms of torch.func, under which a template would be its reference"
-        return [
-            Found(wanted=each, spelling=each.spellings[0].name, node=transform, why=why) for each in wanted
-        ]
     env = fake_mode.shape_env
-    recorder = Recorder(Terms(env.simplify if env is not None else lambda expr: expr))
+    recorder = Recorder(Terms(env.simplify if env is not None else lambda expr: expr), stopping=False)
     reading = Reading(module, recorder, fake_mode)
     try:
         reading.read()
@@ -263,7 +271,7 @@ def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -
             why = problem(reading, rewriting)
         except CannotWriteError as error:
             rewriting.undo()
-            found = [_left(each, str(error)) if each.match is error.match else each for each in found]
+            found = [each.left(str(error)) if each.match is error.match else each for each in found]
             continue
         if not why:
             rewriting.finish()
@@ -272,14 +280,9 @@ def _rewrite(module: fx.GraphModule, wanted: Sequence[Wanted], fake_mode: Any) -
         rewriting.undo()
         if keep_strides:
             _log.info("a graph was left as it was: %s", why)
-            return [_left(each, each.why or why) for each in found]
+            return [each.left(why) if each.match is not None else each for each in found]
         keep_strides = True
     return found
-
-
-def _left(found: Found, why: str) -> Found:
-    """What was found, without being replaced."""
-    return replace(found, match=None, why=why)
 
 
 def _fake_mode(module: fx.GraphModule) -> Any:

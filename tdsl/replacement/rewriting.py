@@ -38,6 +38,8 @@ class Match:
     arguments: Mapping[str, Any]
     roots: tuple[Value | None, ...]
     at: int  # the node in whose place the call is
+    device: torch.device
+    stopped: bool  # whether it is where gradients are off
 
 
 class Rewriting:
@@ -54,20 +56,22 @@ class Rewriting:
             if isinstance(result, torch.Tensor):
                 self._holding.setdefault(id(result), []).append(node)
         self.added: list[fx.Node] = []
-        self._moved: list[tuple[fx.Node, fx.Node, list[fx.Node]]] = []  # old, new, who reads it
+        self.moved: list[tuple[fx.Node, fx.Node, list[fx.Node]]] = []  # old, new, who reads it
+        self._had_users = {node for node in reading.nodes if node.users}
         self._by_term: dict[Term, list[Value]] = {}
         self._by_base: dict[Term, list[Value]] = {}
         for value in reading.recorder.values:
-            self._by_term.setdefault(value.term, []).append(value)
-            self._by_base.setdefault(_base(value.term), []).append(value)
+            for term in dict.fromkeys((value.term, reading.recorder.terms.attached(value.term))):
+                self._by_term.setdefault(term, []).append(value)
+                self._by_base.setdefault(_base(term), []).append(value)
 
     def put(self, matches: Sequence[Match]) -> None:
         """Raises CannotWriteError, with some calls in place, where one cannot be."""
         for match in sorted(matches, key=lambda match: match.at):
             try:
-                before = len(self._moved)
+                before = len(self.moved)
                 self._replace(match)
-                if len(self._moved) == before:
+                if len(self.moved) == before:
                     raise CannotWriteError("no node of the graph is its result")
             except CannotWriteError as error:
                 error.match = match
@@ -76,7 +80,7 @@ class Rewriting:
     def _replace(self, match: Match) -> None:
         old = self.reading.nodes[match.at]
         with self.graph.inserting_before(old):
-            self._at = match.at
+            self._at, self._match = match.at, match
             arguments = [self._argument(value) for value in match.arguments.values()]
             call = self._add(match.op, tuple(arguments))
             call.meta = {
@@ -122,11 +126,11 @@ class Rewriting:
             readers = [user for user in node.users if user not in self.added]
             for reader in readers:
                 reader.replace_input_with(node, new)
-            self._moved.append((node, new, readers))
+            self.moved.append((node, new, readers))
 
     def undo(self) -> None:
         """Makes the graph what it was."""
-        for old, new, readers in reversed(self._moved):
+        for old, new, readers in reversed(self.moved):
             for reader in readers:
                 reader.replace_input_with(new, old)
         for node in reversed(self.added):
@@ -135,7 +139,8 @@ class Rewriting:
     def finish(self) -> None:
         """Takes out what nobody reads any more."""
         for at, node in reversed(list(enumerate(self.reading.nodes))):
-            plain = node.op in ("call_function", "call_method") and node not in self.reading.unread
+            plain = node in self._had_users and node not in self.reading.unread
+            plain = plain and node.op in ("call_function", "call_method")
             if plain and not node.users and at not in self.reading.recorder.writing and not is_switch(node):
                 self.graph.erase_node(node)
 
@@ -172,13 +177,19 @@ class Rewriting:
 
     def _term(self, term: Term) -> fx.Node:
         for value in (*self._by_term.get(term, ()), *self._by_base.get(_base(term), ())):
-            if value.at > self._at:
+            if value.at > self._at or value.tensor.device != self._match.device:
+                continue
+            its = value.term
+            # Where gradients are on, no value without one takes the place of one that has it.
+            if self._match.stopped and _base(its) is not _base(term):
+                its = self.reading.recorder.terms.attached(its)
+            if _base(its) is not _base(term):
                 continue
             try:
                 node = self._node(value)
             except CannotWriteError:
                 continue
-            if value.term is term:
+            if its is term:
                 return node
             return self._add(torch.reshape, (node, [self._number(size) for size in term.shape]))
         if term.op == "permute":
@@ -194,7 +205,7 @@ class Rewriting:
             # A node may give a tensor that others gave before, such as a cast to the dtype that it has.
             if node is not None and self._order.get(node, -1) < self._at:
                 return node
-        if value.made_by is None:
+        if value.made_by is None or (value.stopped and not self._match.stopped):
             raise CannotWriteError("one of its arguments is no tensor of the graph")
         self.node_of[value] = self._call(value)
         return self.node_of[value]
@@ -287,6 +298,13 @@ def problem(reading: Reading, rewriting: Rewriting) -> str:
     returned = rewriting.returned
     changed: set[fx.Node] = set()
     added = set(rewriting.added)
+    replaced = {new: old for old, new, _ in rewriting.moved}
+
+    def is_other(node: fx.Node) -> bool:
+        """Whether what reads a node now gets other strides than before."""
+        old = replaced.get(node)
+        return node in changed if old is None else not _like(env[node], reading.results[old])
+
     with torch.no_grad(), reading.switching(), reading.fake_mode:
         for node in rewriting.graph.nodes:
             if node.op == "output":
@@ -297,9 +315,11 @@ def problem(reading: Reading, rewriting: Rewriting) -> str:
             if is_switch(node):
                 reading.switch(node, *fx.node.map_arg((node.args, node.kwargs), env.__getitem__))
                 continue
-            if node not in added and (
-                node in reading.unread or not changed.intersection(node.all_input_nodes)
-            ):
+            if node not in added and changed.isdisjoint(node.all_input_nodes):
+                continue
+            if node not in added and (node in reading.unread or "as_strided" in str(node.target)):
+                if any(map(is_other, node.all_input_nodes)):
+                    return f"'{node}' would be given other strides"
                 continue
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), env.__getitem__)
             try:
@@ -314,6 +334,9 @@ def problem(reading: Reading, rewriting: Rewriting) -> str:
                 continue
             env[node] = result
             changed.add(node)
+            # What was a copy could be the same memory now, which matters where something is written.
+            if node in replaced and reading.recorder.writing and is_other(node):
+                return f"the strides of '{replaced[node]}' would be others, and the graph writes to tensors"
         return ""
 
 

@@ -14,15 +14,24 @@ class Swap:
     def __init__(self, swapped: list[tuple[nn.Module, Any]]) -> None:
         self.modules = tuple(module for module, _ in swapped)
         self._before = [before for _, before in swapped]
+        self._mine = [module.__dict__["forward"] for module in self.modules]
 
     def undo(self) -> None:
-        """Gives each module back the `forward` that it had."""
+        """Gives each module back the `forward` that it had.
+
+        Raises RuntimeError, and changes nothing, where a module has been given another one since.
+        """
+        for module, mine in zip(self.modules, self._mine, strict=True):
+            if module.__dict__.get("forward") is not mine:
+                raise RuntimeError(
+                    f"a {type(module).__name__} was given another 'forward' after this swap; undo that first"
+                )
         for module, before in zip(self.modules, self._before, strict=True):
             if before is None:
                 module.__dict__.pop("forward", None)
             else:
                 module.__dict__["forward"] = before
-        self.modules, self._before = (), []
+        self.modules, self._before, self._mine = (), [], []
 
     def __enter__(self) -> Swap:
         return self
@@ -55,8 +64,11 @@ def swap(model: nn.Module, functions: Mapping[type[nn.Module], Callable[..., Any
     The function has the module, then what `forward` has. Only this model changes: its parameters, its `state_dict`
     and its hooks stay. It can be pickled where the function can.
 
-    Raises ValueError for a class of which the model has no module.
+    Raises ValueError for a class of which the model has no module, TypeError for what is no class or no function.
     """
+    for kind, given in dict(functions).items():
+        if not isinstance(kind, type) or not callable(given):
+            raise TypeError(f"swap() takes a function for each class of modules; got {given!r} for {kind!r}")
     found: list[tuple[nn.Module, Any]] = []
     for kind in functions:
         if not any(type(module) is kind for module in model.modules()):

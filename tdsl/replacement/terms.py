@@ -64,6 +64,7 @@ UNARY = frozenset(
         "isfinite",
         "logical_not",
         "bitwise_not",
+        "relu",
         "lgamma",
         "digamma",
     ]
@@ -74,6 +75,9 @@ POINTWISE = (
     UNARY
     | SYMMETRIC
     | frozenset(["add", "mul", "cast", "lt", "le", "where", "pow", "atan2", "fmod", "remainder", "floordiv"])
+    | frozenset(
+        ["clamp_min", "clamp_max"]
+    )  # no `max` and `min`: where the two are equal, their gradients are others
 )
 REDUCTIONS = frozenset(["sum", "prod", "amax", "amin", "any", "all"])
 _WIDENING = {
@@ -161,6 +165,20 @@ class Terms:
         if _stripped(shape) == _stripped(term.shape):
             return self.view(term, shape)
         return self.make("expand", (term,), shape, term.dtype)
+
+    def detached(self, term: Term) -> Term:
+        """The same numbers, of which no gradient goes on."""
+        if term.op == "view":
+            return self.view(self.detached(term.args[0]), term.shape)
+        return (
+            term if term.op in ("detach", "number") else self.make("detach", (term,), term.shape, term.dtype)
+        )
+
+    def attached(self, term: Term) -> Term:
+        """A term without the `detach` around it."""
+        if term.op == "view":
+            return self.view(self.attached(term.args[0]), term.shape)
+        return term.args[0] if term.op == "detach" else term
 
     # What works on each element
 
@@ -259,7 +277,7 @@ class Terms:
 
     def _product(self, parts: list[tuple[Any, Number]], shape: Shape, dtype: torch.dtype) -> Term:
         number: Number = 1
-        found: dict[tuple[Term, bool], Number] = {}
+        found: dict[tuple[Term, bool, bool], Number] = {}
 
         def collect(part: Any, power: Number) -> None:
             nonlocal number
@@ -268,7 +286,12 @@ class Terms:
             if not isinstance(part, Term):
                 number = number * (part**power if part != 0 or power > 0 else math.inf)
                 return
-            if part.op == "mul" and part.dtype == dtype and isinstance(power, int):
+            if (
+                part.op == "mul"
+                and part.dtype == dtype
+                and isinstance(power, int)
+                and not _is_root(part, power)
+            ):
                 number = number * part.args[0] ** power
                 for term, inner in part.args[1]:
                     collect(term, inner * power)
@@ -284,12 +307,17 @@ class Terms:
                 part, power = logistic, 1
             # x * (1 / x) is no 1 where x is 0.
             sign = bool(power > 0) if not isinstance(power, sympy.Basic) else True
-            found[part, sign] = found.get((part, sign), 0) + power
+            whole = isinstance(power, int | sympy.Basic)
+            if (part, sign, whole) in found and not whole:
+                # sqrt(x) * sqrt(x) is no x where x is negative.
+                part, power = self.make("mul", (1, ((part, power),)), part.shape, dtype), 1
+                sign = whole = True
+            found[part, sign, whole] = found.get((part, sign, whole), 0) + power
 
         for part, power in parts:
             collect(part, power)
         number = _number(number)
-        entries = tuple((t, p) for (t, _), p in sorted(found.items(), key=lambda e: (e[0][0].id, e[0][1])))
+        entries = tuple((t, p) for (t, *_), p in sorted(found.items(), key=lambda e: (e[0][0].id, e[0][1])))
         if not entries:
             return self.make("number", (number,), shape, dtype)
         if len(entries) == 1 and entries[0][1] == 1:
@@ -444,6 +472,13 @@ def _key(args: Any) -> Any:
 
 def _order(operand: Any) -> tuple[int, Any]:
     return (0, operand.id) if isinstance(operand, Term) else (1, str(operand))
+
+
+def _is_root(term: Term, power: int) -> bool:
+    """Whether a product has roots that `power` would take away: what is under them might be negative."""
+    return any(
+        not isinstance(each, int) and isinstance(_number(each * power), int) for _, each in term.args[1]
+    )
 
 
 def _base(term: Term) -> Term:

@@ -309,6 +309,16 @@ def test_an_argument_that_is_written_to_on_the_way():
     assert replaced(spoiled, *norm_inputs()) == 0
 
 
+def test_what_cannot_be_written_leaves_the_rest():
+    def program(x, w):
+        y = x.cos()
+        normed = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)
+        y.add_(1)
+        return normed * w, llama_norm(x.sin(), w, 1e-6)
+
+    assert replaced(program, *norm_inputs()) == 1
+
+
 def test_a_result_that_is_written_to_afterwards():
     def program(x, w):
         h = llama_norm(x, w, 1e-6)
@@ -371,6 +381,21 @@ def test_under_autocast():
         got = torch.compile(program, fullgraph=True, options=found)(x)
     assert found.counts[swiglu] == 1
     torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
+
+
+def test_under_autocast_that_was_on_before():
+    """It keeps the weights that it has cast, which are no tensors of the graph."""
+    gate, up = nn.Linear(24, 40, bias=False), nn.Linear(24, 40, bias=False)
+
+    def program(x):
+        return F.silu(gate(x)) * up(x)
+
+    x = torch.randn(3, 24)
+    found = tdsl.replacing(swiglu)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        got = torch.compile(program, fullgraph=True, options=found)(x)
+        torch.testing.assert_close(got, program(x), rtol=2e-2, atol=2e-2)
+    assert found.counts[swiglu] == 1
 
 
 def test_a_template_that_autocast_would_cast():
@@ -455,6 +480,17 @@ def test_the_context_counts_at_its_end():
         torch.compile(model, fullgraph=True)(x)
 
 
+def test_what_is_compiled_again_counts_once():
+    model = Model()
+    found = tdsl.replacing(rms_norm)
+    compiled = torch.compile(model, fullgraph=True, options=found)
+    with torch.no_grad():
+        for rows in (3, 4, 5):
+            compiled(torch.randn(rows, 16))
+    compiled(torch.randn(5, 16))
+    assert found.counts[rms_norm] == 2
+
+
 def test_nothing_found_is_said():
     with pytest.warns(UserWarning, match="rms_norm takes the place of nothing in this graph"):
         torch.compile(torch.sin, options=tdsl.replacing(rms_norm))(torch.randn(3))
@@ -465,6 +501,164 @@ def test_an_exported_program():
     program = torch.export.export(model, (x,))
     assert tdsl.replacing(rms_norm, swiglu).apply(program.graph_module) == 4
     torch.testing.assert_close(program.module()(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+# What only looks the same
+
+
+def by_hand(x, stat, w):
+    return x * torch.rsqrt(stat.square().mean(-1, keepdim=True) + 1e-6) * w
+
+
+def without(x):
+    with torch.no_grad():
+        return x.sin()
+
+
+STOPPED = {
+    "detach inside": (0, lambda x, w: by_hand(x, x.detach(), w)),
+    "detach of the statistic": (
+        0,
+        lambda x, w: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6).detach() * w,
+    ),
+    "data inside": (0, lambda x, w: by_hand(x, x.data, w)),
+    "no_grad inside": (0, lambda x, w: by_hand(x.sin(), without(x), w)),
+    "the same without a gradient before": (1, lambda x, w: without(x) + llama_norm(x.sin(), w, 1e-6)),
+    "the same detached before": (1, lambda x, w: x.detach() * 2 + llama_norm(x * 2, w, 1e-6)),
+    "another embedding before": (
+        1,
+        lambda x, w: (
+            F.embedding(torch.tensor([0, 1]), x[0]).sum()
+            + llama_norm(F.embedding(torch.tensor([0, 1]), x[0], padding_idx=0), w, 1e-6)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_where_a_gradient_stops(name):
+    expected_count, program = STOPPED[name]
+
+    def gradients(call, *args):
+        args = [arg.clone().requires_grad_() for arg in args]
+        call(*args).square().sum().backward()
+        return [arg.grad for arg in args]
+
+    inputs = norm_inputs()
+    found = tdsl.replacing(rms_norm)
+    counts = []
+
+    def backend(module, _):
+        counts.append(found.apply(module))
+        module.recompile()
+        return module.forward
+
+    got = gradients(torch.compile(program, backend=backend, fullgraph=True), *inputs)
+    torch.testing.assert_close(got, gradients(program, *inputs), rtol=1e-4, atol=1e-4)
+    assert sum(counts) == expected_count
+
+
+def test_where_gradients_are_off():
+    def program(x, w):
+        with torch.no_grad():
+            y = llama_norm(x * 2, w, 1e-6)
+        return y + llama_norm(x * 2, w, 1e-6)
+
+    x, w = norm_inputs()
+    assert replaced(program, x.requires_grad_(), w) == 2
+
+
+TWINS = {
+    "round": (torch.round, lambda x: torch.round(x, decimals=2)),
+    "complex": (
+        lambda x: torch.complex(x, x.cos()).to(torch.float32).abs(),
+        lambda x: torch.complex(x, x.cos()).abs(),
+    ),
+    "comparison": (
+        lambda x: ((x * 3).long() < x[0, 0, 0].cos().long()).float(),
+        lambda x: ((x * 3).long() < x[0, 0, 0].cos()).float(),
+    ),
+    "root": (torch.sin, lambda x: x.sin().sqrt() * x.sin().sqrt()),
+    "squared root": (torch.sin, lambda x: x.sin().sqrt().square()),
+    "strides": (
+        lambda x: x.permute(2, 1, 0).contiguous().permute(2, 1, 0).as_strided((5, 48), (48, 1)),
+        lambda x: x.as_strided((5, 48), (48, 1)),
+    ),
+    "device": (lambda x: x.to("meta").sin(), torch.sin),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+@pytest.mark.parametrize("name", TWINS)
+def test_an_argument_is_not_what_is_nearly_the_same(name):
+    """The first of the two is calculated before, and is no argument of what takes the second."""
+    first, second = TWINS[name]
+    x, w = norm_inputs()
+    expected = llama_norm(second(x), w, 1e-6)
+    found = tdsl.replacing(rms_norm)
+
+    def backend(module, _):
+        found.apply(module)
+        module.recompile()
+        return module.forward
+
+    def program(x, w):
+        return first(x), llama_norm(second(x), w, 1e-6)
+
+    got = torch.compile(program, backend=backend, fullgraph=True)(x, w)[1]
+    torch.testing.assert_close(got, expected, equal_nan=True)
+
+
+def test_a_copy_that_would_be_the_same_memory():
+    def contiguous(x, w):
+        y = llama_norm(x.transpose(0, 1), w, 1e-6)
+        copied = y.contiguous()
+        copied.mul_(2)
+        return y.sum(-1) + copied.sum(-1)
+
+    def flat(x, w):
+        y = llama_norm(x.transpose(0, 1), w, 1e-6)
+        y.reshape(-1).mul_(2)
+        return y.sum()
+
+    assert replaced(contiguous, *norm_inputs()) == 1
+    assert replaced(flat, *norm_inputs()) == 1
+
+
+def test_what_reads_memory_as_it_lies():
+    def program(x, w):
+        return llama_norm(x.transpose(0, 1), w, 1e-6).as_strided((240,), (1,)).sin()
+
+    assert replaced(program, *norm_inputs()) == 1
+
+
+def test_what_nobody_reads_stays():
+    def program(x, w):
+        y = llama_norm(x, w, 1e-6)
+        torch.rand(3)
+        return y + torch.rand(48)
+
+    x, w = norm_inputs()
+    found = tdsl.replacing(rms_norm)
+
+    def backend(module, _):
+        assert found.apply(module) == 1
+        module.recompile()
+        return module.forward
+
+    torch.manual_seed(3)
+    expected = program(x, w)
+    torch.manual_seed(3)
+    torch.testing.assert_close(torch.compile(program, backend=backend, fullgraph=True)(x, w), expected)
+
+
+def test_beside_and_within_transforms():
+    x, w = norm_inputs()
+    vmap, grad, jvp = torch.func.vmap, torch.func.grad, torch.func.jvp
+    assert replaced(lambda x, w: llama_norm(vmap(torch.sin)(x), w, 1e-6), x, w) == 1
+    assert replaced(lambda x, w: vmap(lambda row: llama_norm(row, w, 1e-6))(x), x, w) == 0
+    assert replaced(lambda x, w: grad(lambda x: llama_norm(x, w, 1e-6).sum())(x), x, w) == 0
+    assert replaced(lambda x, w: jvp(lambda x: llama_norm(x, w, 1e-6), (x,), (x,))[1], x, w) == 0
 
 
 # What is wrong
@@ -494,6 +688,79 @@ def test_a_spelling_of_other_parameters():
     norm.replaces(lambda x, w: x * w)
     with pytest.raises(tdsl.TdslError, match="takes the template's parameters in their order"):
         tdsl.replacing(norm)
+
+
+SCALED = """
+template scaled(x: f32[R..., N], flag: const bool, factor: float) -> y: f32[R..., N]:
+    for r in grid(R by 4):
+        n = whole(N)
+        v = load x[r, n]
+        if flag:
+            store y[r, n] = v * factor * sum(v, n)
+        else:
+            store y[r, n] = v + factor * sum(v, n)
+"""
+
+
+def ignores_flag(x, flag, factor):
+    return x * factor * x.sum(-1, keepdim=True)
+
+
+def ignores_scalar(x, flag, factor):
+    return x * 0.1 * x.sum(-1, keepdim=True) if flag else x + 0.1 * x.sum(-1, keepdim=True)
+
+
+def other_dimension(x, flag, factor):
+    total = x.sum(2 if x.dim() > 2 else -1, keepdim=True)
+    return x * factor * total if flag else x + factor * total
+
+
+def other_gradient(x, flag, factor):
+    total = x.sum(-1, keepdim=True).detach()
+    return x * factor * total if flag else x + factor * total
+
+
+def small_numbers(x, flag, factor):
+    return torch.where(x.abs() < 6, right(x, flag, factor), 0)
+
+
+def right(x, flag, factor):
+    total = x.sum(-1, keepdim=True)
+    return x * total * factor if flag else total * factor + x
+
+
+@pytest.mark.parametrize(
+    "spelling", [ignores_flag, ignores_scalar, other_dimension, other_gradient, small_numbers, right]
+)
+def test_a_spelling_that_is_right_now_and_then(spelling):
+    @tdsl.template(source=SCALED)
+    def scaled(x, flag, factor):
+        total = x.sum(-1, keepdim=True)
+        return x * factor * total if flag else x + factor * total
+
+    scaled.replaces(spelling)
+    if spelling is right:
+        tdsl.replacing(scaled)
+        return
+    message = "another gradient" if spelling is other_gradient else "other numbers"
+    with pytest.raises(tdsl.TdslError, match=message):
+        tdsl.replacing(scaled)
+
+
+def test_what_replacing_is_not_given():
+    for count in (-1, 1.5, "3", True):
+        with pytest.raises(TypeError, match="at_least= says how often"):
+            tdsl.replacing(rms_norm, at_least={rms_norm: count})
+    with pytest.raises(TypeError, match=r"takes an fx\.GraphModule"):
+        tdsl.replacing(rms_norm).apply(nn.Linear(2, 2))
+
+
+def test_contexts_within_contexts():
+    """PyTorch copies its options, and with them what has been entered."""
+    x, w = norm_inputs()
+    with tdsl.replacing(softmax), tdsl.replacing(rms_norm) as found:
+        torch.compile(lambda x, w: llama_norm(x, w, 1e-6))(x, w)
+    assert found.counts[rms_norm] == 1
 
 
 def test_a_template_that_says_nothing():
@@ -540,3 +807,20 @@ def test_swap():
     assert "forward" not in vars(model.blocks[0])
     with pytest.raises(ValueError, match="has no Conv2d; it has"):
         tdsl.swap(model, {nn.Conv2d: fast})
+
+
+def test_swaps_are_undone_in_their_order():
+    model = Model()
+    first = tdsl.swap(model, {Block: fast})
+    second = tdsl.swap(model, {Block: fast})
+    with pytest.raises(RuntimeError, match="undo that first"):
+        first.undo()
+    second.undo()
+    first.undo()
+    assert "forward" not in vars(model.blocks[0])
+
+
+def test_what_swap_is_not_given():
+    for wrong in ({"Block": fast}, {Block: None}):
+        with pytest.raises(TypeError, match="takes a function for each class"):
+            tdsl.swap(Model(), wrong)

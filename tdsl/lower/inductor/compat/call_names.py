@@ -89,12 +89,6 @@ def has_meaning_of_its_own(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and is_traceable_wrapper_subclass(value)
 
 
-def is_transform(function: Any) -> bool:
-    """Whether a node of a graph is a part of a transform of `torch.func`."""
-    module = getattr(function, "__module__", None) or ""
-    return module.startswith(("torch._C._functorch", "torch._functorch"))
-
-
 def without_wrappers(args: Sequence[Any]) -> list[Any]:
     """The arguments of a call, while a graph is made free of mutation: as they are now, below that."""
 
