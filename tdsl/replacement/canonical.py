@@ -88,7 +88,7 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
             if name == "rsub":
                 first, second = second, first
             alpha = args[2] if len(args) > 2 else kwargs.get("alpha", 1)
-            one, other = (alpha, -1) if name == "rsub" else (1, -alpha if name == "sub" else alpha)
+            one, other = 1, alpha if name == "add" else -alpha
             return terms.add([(first, one), (second, other)], shape, dtype)
         case "mul" if dtype != torch.bool:
             return terms.mul([(promoted(args[0]), 1), (promoted(args[1]), 1)], shape, dtype)
@@ -143,7 +143,7 @@ def term_of(terms: Terms, name: str, args: Sequence[Any], kwargs: dict[str, Any]
             for at, dim in enumerate(args[2]):
                 ones[dim] = args[0].shape[at]
             return terms.fit(terms.view(args[0], tuple(ones)), shape)
-        case "var" if len(args) > 2 and isinstance(args[2], int | float):
+        case "var" if len(args) > 2 and isinstance(args[2], int | float) and args[0].shape:
             return _var(terms, args[0], args[1], args[2], made)
         case "expand":
             return terms.fit(args[0], shape)

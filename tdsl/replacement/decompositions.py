@@ -38,7 +38,6 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
             aten.log_sigmoid_forward,
             aten.mse_loss,
             aten.smooth_l1_loss,
-            aten.huber_loss,
             aten.lerp,
             aten.stack,
             aten.split_with_sizes,

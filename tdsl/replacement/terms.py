@@ -189,10 +189,22 @@ class Terms:
             (inner,) = term.args
             if term.dtype in _WIDENING.get(inner.dtype, ()):
                 return self.cast(inner, dtype)
-        return self._each([term], term.shape, lambda terms, shape: self._unary("cast", terms, shape, dtype))
+        return self.unary("cast", term, dtype)
 
     def unary(self, op: str, term: Term, dtype: torch.dtype) -> Term:
+        if (number := self._constant(term)) is not None:
+            # Small integers are the same in every dtype but bool.
+            value = number.args[0]
+            exact = op == "cast" and isinstance(value, int) and 0 <= value < 128 and dtype != torch.bool
+            args, op = ((int(value),), "number") if exact else ((number,), op)
+            return self.fit(self.make(op, args, (), dtype), term.shape)
         return self._each([term], term.shape, lambda terms, shape: self._unary(op, terms, shape, dtype))
+
+    def _constant(self, term: Term) -> Term | None:
+        """What a tensor with one number everywhere is made of, without its shape."""
+        while term.op in ("expand", "view"):
+            (term,) = term.args
+        return self.make("number", term.args, (), term.dtype) if term.op == "number" else None
 
     def _unary(self, op: str, terms: list[Any], shape: Shape, dtype: torch.dtype) -> Term:
         (term,) = terms
@@ -299,7 +311,7 @@ class Terms:
             if part.op == "add" and isinstance(power, int) and part.args[1]:
                 # Of a sum as a factor the first term has the number 1.
                 first = part.args[1][0][1]
-                if _number(first) != 1:
+                if _number(first) not in (0, 1):
                     number = number * first**power
                     scaled = tuple((term, _number(factor / first)) for term, factor in part.args[1])
                     part = self.make("add", (_number(part.args[0] / first), scaled), part.shape, part.dtype)

@@ -585,6 +585,7 @@ TWINS = {
         lambda x: x.as_strided((5, 48), (48, 1)),
     ),
     "device": (lambda x: x.to("meta").sin(), torch.sin),
+    "factor": (lambda x: 2 * x - x.sin(), lambda x: torch.rsub(x.sin(), x, alpha=2)),
 }
 
 
@@ -607,6 +608,20 @@ def test_an_argument_is_not_what_is_nearly_the_same(name):
 
     got = torch.compile(program, backend=backend, fullgraph=True)(x, w)[1]
     torch.testing.assert_close(got, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: torch.ones_like(x).exp(),
+        lambda x: torch.zeros_like(x, dtype=torch.bool).float(),
+        lambda x: (x - x).square(),
+        lambda x: x[0, 0, 0].var(correction=0),
+    ],
+    ids=["constant", "cast constant", "no sum", "no dimensions"],
+)
+def test_what_is_elsewhere_can_be_read(work):
+    assert replaced(lambda x, w: (work(x), llama_norm(x, w, 1e-6)), *norm_inputs()) == 1
 
 
 def test_a_copy_that_would_be_the_same_memory():
