@@ -205,7 +205,12 @@ def _moe(device: torch.device, dtype: torch.dtype, tiny: bool) -> Model:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ("llama", "vit", "moe")
-    for flag, known, what in (("--only", names, "models"), ("--tasks", TASKS, "tasks")):
+    flags: tuple[tuple[str, Sequence[str], str], ...] = (
+        ("--only", names, "models"),
+        ("--tasks", TASKS, "tasks"),
+        ("--contenders", [*CONTENDERS], "who runs them, beside eager"),
+    )
+    for flag, known, what in flags:
         parser.add_argument(
             flag,
             type=some_of(known),
@@ -239,7 +244,7 @@ def main(options: argparse.Namespace) -> int:
 
     def rows() -> Iterator[Sequence[str]]:
         for name, model in chosen.items():
-            for found in measured(name, model, options.tasks, steps, options.calls):
+            for found in measured(name, model, options.tasks, options.contenders, steps, options.calls):
                 record["rows"].append(found)
                 write_json(options.out / "models.json", record)
                 yield cells(found)
@@ -294,11 +299,13 @@ class Baseline:
 
 
 def measured(
-    name: str, model: Model, tasks: Sequence[str], steps: int, calls: int
+    name: str, model: Model, tasks: Sequence[str], contenders: Sequence[str], steps: int, calls: int
 ) -> Iterator[dict[str, Any]]:
     """A row for each task of each contender; who fails has an error in it."""
     baseline = Baseline()
     for who in CONTENDERS:
+        if who not in ("eager", *contenders):
+            continue
         if who == "liger" and (model.patch is None or importlib.util.find_spec("liger_kernel") is None):
             continue
         for task in model.tasks:

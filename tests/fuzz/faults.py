@@ -731,14 +731,6 @@ def _() -> Iterator[None]:
         yield
 
 
-@fault("every rule for autocast taken for the lower dtype")
-def _() -> Iterator[None]:
-    with around(
-        operators, "cast", lambda old, kernel, args, rule, device: old(kernel, args, "lower", device)
-    ):
-        yield
-
-
 @fault("a false reason")
 def _() -> Iterator[None]:
     false = Reason(text="it reads a tensor as a whole, not element by element", help="nothing")

@@ -101,12 +101,12 @@ def pointwise(rng: random.Random, name: str) -> Template:
         # Another template calculates it, whose arguments are not differentiated.
         given = f"y: {dtype}[M, N]" if from_y else f"x: {dtype}[M, N], b: {dtype}[N]?"
         lines = (
-            f"        y = {wide}(load y[m, n])\n" if from_y else f"        v = {wide}(load x[m, n]) * {by}\n"
+            f"        w = {wide}(load y[m, n])\n" if from_y else f"        v = {wide}(load x[m, n]) * {by}\n"
         )
         lines += "" if from_y else f"        if b:\n            v += {wide}(load b[n])\n"
         helper = (
             f'@tdsl.template(source="""\ntemplate {name}_slope(g: {dtype}[M, N], {given}) -> d: {wide}[M, N]:\n{head}'
-            f"{lines}        store d[m, n] = {wide}(load g[m, n]) * ({slope.format(x='v', y='y')})\n"
+            f"{lines}        store d[m, n] = {wide}(load g[m, n]) * ({slope.format(x='v', y='w')})\n"
             f'""")\ndef {name}_slope(g, {"y" if from_y else "x, b"}): ...\n\n\n'
         )
         d = f"{name}_slope(grads.y, {'outputs.y' if from_y else 'inputs.x, inputs.b'})"
