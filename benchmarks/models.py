@@ -16,6 +16,7 @@ import copy
 import gc
 import importlib.metadata
 import importlib.util
+import re
 import statistics
 import time
 import traceback
@@ -43,7 +44,11 @@ CONTENDERS = {
     "liger": "torch.compile with Liger's patches",
 }
 TASKS = ("forward", "generate", "train")
-HEADER = ("model", "task", "who", "kernels", "replaced", "ms", "peak MB", "against eager")
+# A line of compiled code that launches a kernel or calls a library's; a kernel may be launched several times.
+_LAUNCH = re.compile(
+    r"^ +(?:\w+ = )?(?:\w+\.run|cpp_\w+|extern_kernels\.\w+|torch\.ops\.\w+\.[\w.]+)\(", re.MULTILINE
+)
+HEADER = ("model", "task", "who", "kernels", "launches", "replaced", "ms", "peak MB", "against eager")
 LEARNING_RATE = 1e-3
 
 
@@ -278,6 +283,7 @@ def cells(found: Mapping[str, Any]) -> Sequence[str]:
         found["task"],
         found["who"],
         str(found.get("kernels", "")),
+        str(found.get("launches", "")),
         ", ".join(f"{count} {name}" for name, count in found.get("replaced", {}).items()),
         f"{ms['median']:.2f} ({ms['p10']:.2f} to {ms['p90']:.2f})" if ms else "",
         f"{found['peak_mb']:.0f}" if "peak_mb" in found else "",
@@ -359,8 +365,9 @@ class Run:
 
     def counted(self, function: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
         """What the first call gives, which compiles, and the kernels that came of it."""
-        result, kernels, _ = testing.count_kernels(function)
-        found: dict[str, Any] = {} if self.who == "eager" else {"kernels": kernels}
+        result, kernels, code = testing.count_kernels(function)
+        launches = sum(len(_LAUNCH.findall(text)) for text in code)
+        found: dict[str, Any] = {} if self.who == "eager" else {"kernels": kernels, "launches": launches}
         if self.replacing is not None:
             found["replaced"] = {
                 template.template.name: times for template, times in self.replacing.counts.items()

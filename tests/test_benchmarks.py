@@ -253,7 +253,7 @@ def test_models_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*line.split(), str(tmp_path)]) == 0
     text = capsys.readouterr().out
     replaced = "3 rms_norm, 2 rope, 1 swiglu"
-    assert re.search(rf"^\| llama \| forward \| tdsl \| \d+ \| {replaced}\b", text, re.MULTILINE), text
+    assert re.search(rf"^\| llama \| forward \| tdsl \| \d+ \| \d+ \| {replaced}\b", text, re.MULTILINE), text
     assert "**" not in text and "Times on a CPU mean nothing" in text
     rows = json.loads((tmp_path / "models.json").read_text(encoding="utf-8"))["rows"]
     assert [row["who"] for row in rows] == ["eager", "tdsl"]

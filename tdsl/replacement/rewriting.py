@@ -176,7 +176,9 @@ class Rewriting:
         return self._number(argument)
 
     def _term(self, term: Term) -> fx.Node:
-        for value in (*self._by_term.get(term, ()), *self._by_base.get(_base(term), ())):
+        same = (*self._by_term.get(term, ()), *self._by_base.get(_base(term), ()))
+        # What a node holds is there; the rest would be calculated once more.
+        for value in sorted(same, key=lambda value: self._holder(value) is None):
             if value.at > self._at or value.tensor.device != self._match.device:
                 continue
             its = value.term
@@ -200,15 +202,21 @@ class Rewriting:
         """The node of a value, before the place where the call is written."""
         if value.written is not None and value.written < self._at:
             raise CannotWriteError("one of its arguments is written to before the call")
-        nodes: list[fx.Node | None] = [self.node_of.get(value), *self._holding.get(id(value.tensor), ())]
-        for node in nodes:
-            # A node may give a tensor that others gave before, such as a cast to the dtype that it has.
-            if node is not None and self._order.get(node, -1) < self._at:
-                return node
+        if (node := self._holder(value)) is not None:
+            return node
         if value.made_by is None or (value.stopped and not self._match.stopped):
             raise CannotWriteError("one of its arguments is no tensor of the graph")
         self.node_of[value] = self._call(value)
         return self.node_of[value]
+
+    def _holder(self, value: Value) -> fx.Node | None:
+        """The node before the call whose result a value is. A node may give a tensor that others gave before, such as a
+        cast to the dtype that it has."""
+        nodes: list[fx.Node | None] = [self.node_of.get(value), *self._holding.get(id(value.tensor), ())]
+        for node in nodes:
+            if node is not None and self._order.get(node, -1) < self._at:
+                return node
+        return None
 
     def _call(self, value: Value) -> fx.Node:
         assert value.made_by is not None

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import tdsl
+from tdsl import testing
 from tdsl.testing import load_module
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -674,6 +675,34 @@ def test_beside_and_within_transforms():
     assert replaced(lambda x, w: vmap(lambda row: llama_norm(row, w, 1e-6))(x), x, w) == 0
     assert replaced(lambda x, w: grad(lambda x: llama_norm(x, w, 1e-6).sum())(x), x, w) == 0
     assert replaced(lambda x, w: jvp(lambda x: llama_norm(x, w, 1e-6), (x,), (x,))[1], x, w) == 0
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_product_that_others_read_is_calculated_once(train):
+    """The graph has the product as a part of what `F.linear` does, and its result as a node."""
+    x, w = torch.randn(2, 5, 16), torch.randn(30, 16, requires_grad=train)
+    target = torch.randint(0, 30, (2, 5))
+
+    def program(x, w):
+        logits = F.linear(x, w)
+        return F.cross_entropy(logits.view(-1, 30).float(), target.view(-1)), logits
+
+    def products(**settings):
+        torch._dynamo.reset()
+
+        def run():
+            loss, logits = torch.compile(program, **settings)(x, w)
+            return torch.autograd.grad(loss + logits.sum(), w) if train else (loss, logits)
+
+        counted = testing.count_kernels(run)
+        return counted.result, sum(text.count("extern_kernels.") for text in counted.code)
+
+    expected, plain = products()
+    found = tdsl.replacing(cross_entropy, at_least={cross_entropy: 1})
+    got, ours = products(options=found)
+    found.check()
+    torch.testing.assert_close(got, expected)
+    assert ours == plain == 1 + train
 
 
 # What is wrong
