@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
     for picked in itertools.product(*(choices for _, choices in kernel.dtype_choices)):
         names = {name: dtype for (name, _), dtype in zip(kernel.dtype_choices, picked, strict=True)}
         wide = all(dtypes.TORCH[each] not in (torch.float16, torch.bfloat16) for each in picked)
-        for first, (size, variant) in _first(itertools.product((6, 16), _variants(kernel))):
+        for at, (size, variant) in enumerate(itertools.product((6, 16), _variants(kernel))):
             arguments = _arguments(kernel, names, size, variant)
             if arguments is None:
                 continue
@@ -62,7 +62,7 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
             try:
                 found = _results(spelling(*_copies(arguments)))
             except Exception as error:
-                if not first:
+                if at:
                     continue
                 raise refuse(
                     f"the spelling '{name}' of '{kernel.name}' fails where its reference does not: {error}"
@@ -76,9 +76,9 @@ def check_spelling(template: Template, spelling: Callable[..., Any]) -> None:
                 _compare(refuse, who, output.name, its, want)
             if wide and (gradients := _gradients(reference, arguments)) is not None:
                 its_gradients = _gradients(spelling, arguments) or [None] * len(gradients)
-                for at, its, want in zip(range(len(arguments)), its_gradients, gradients, strict=True):
+                for param, its, want in zip(kernel.params, its_gradients, gradients, strict=True):
                     if want is not None:
-                        _compare(refuse, f"{who} has another gradient: it", kernel.params[at].name, its, want)
+                        _compare(refuse, f"{who} has another gradient: it", param.name, its, want)
             compared += 1
     if not compared:
         raise refuse(
@@ -137,11 +137,6 @@ def _values(const: ir.Const) -> list[Any]:
     if const.default is not None:
         return [const.default]
     return [{"int": 2, "float": 0.5}.get(const.type)]
-
-
-def _first(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
-    """Each item, and whether it is the first."""
-    return ((at == 0, item) for at, item in enumerate(items))
 
 
 def _gradients(function: Callable[..., Any], arguments: list[Any]) -> list[torch.Tensor | None] | None:

@@ -213,17 +213,10 @@ def _memory(tensor: torch.Tensor) -> int:
 
 @contextmanager
 def recording(recorder: Recorder, fake_mode: Any) -> Iterator[None]:
-    """Gradients are off: the graph's are in `Recorder.stopping`. Attention is read as what it means, products and a softmax, whichever kernel PyTorch would choose.
-
-    What autocast has kept of other calls is no tensor that is known here.
-    """
-    kept = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake_mode, recorder:
-            yield
-    finally:
-        torch.set_autocast_cache_enabled(kept)
+    """Gradients are off: the graph's are in `Recorder.stopping`. Attention is read as what it means, products and a softmax,
+    whichever kernel PyTorch would choose."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake_mode, recorder:
+        yield
 
 
 class Reading(fx.Interpreter):
